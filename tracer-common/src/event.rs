@@ -1,0 +1,106 @@
+//! Records that kernel programs write to the ring buffer. All start with an [`EventHeader`]'s kind and process.
+
+/// What a record tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum EventKind {
+    /// A block was given out: [`AllocationEvent`].
+    Allocated = 1,
+    /// A block was given back: [`ReleaseEvent`].
+    Freed = 2,
+    /// realloc was entered with this block; whether it is freed, the matching `Resized` tells: [`ReleaseEvent`].
+    Withdrawn = 3,
+    /// realloc returned: [`AllocationEvent`] with `old_address`, and `address` 0 when it failed and the old block stays.
+    Resized = 4,
+    /// A call stack seen for the first time: [`crate::stack::StackRecord`].
+    Stack = 5,
+    /// The process replaced its program; its blocks are gone: [`EventHeader`].
+    Executed = 6,
+    /// A process was forked; `tid` of the header is the child's process: [`EventHeader`].
+    Forked = 7,
+    /// A thread ended inside a hooked function: [`ReleaseEvent`] with the block it had withdrawn, or 0.
+    Abandoned = 8,
+}
+
+impl EventKind {
+    /// The kind with this number, if there is one.
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Allocated),
+            2 => Some(Self::Freed),
+            3 => Some(Self::Withdrawn),
+            4 => Some(Self::Resized),
+            5 => Some(Self::Stack),
+            6 => Some(Self::Executed),
+            7 => Some(Self::Forked),
+            8 => Some(Self::Abandoned),
+            _ => None,
+        }
+    }
+}
+
+/// Start of every record but the stack's, which shares its first two fields.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+pub struct EventHeader {
+    /// An [`EventKind`]'s number.
+    pub kind: u32,
+    /// Process, as the initial PID namespace numbers it.
+    pub tgid: u32,
+    /// Thread, likewise.
+    pub tid: u32,
+    /// [`flags`] of the event.
+    pub flags: u32,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub at_ns: u64,
+}
+
+/// Bits of [`EventHeader::flags`].
+pub mod flags {
+    /// The block is not followed (the kernel's table of sampled blocks was full): it counts as allocated, never as live.
+    pub const UNTRACKED: u32 = 1;
+    /// The new block of a `Resized` is recorded; without it only the fate of the old one is told.
+    pub const RECORDED: u32 = 2;
+}
+
+/// A block given out.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+pub struct AllocationEvent {
+    /// Kind, process, thread, time.
+    pub header: EventHeader,
+    /// The block; 0 in a `Resized` that failed.
+    pub address: u64,
+    /// Bytes the program asked for.
+    pub size_bytes: u64,
+    /// Identifier of the call stack, or [`crate::stack::NO_STACK`].
+    pub stack_id: u64,
+    /// The block handed to realloc, or 0.
+    pub old_address: u64,
+}
+
+/// A block given back.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+pub struct ReleaseEvent {
+    /// Kind, process, thread, time.
+    pub header: EventHeader,
+    /// The block.
+    pub address: u64,
+}
+
+const _: () = assert!(size_of::<EventHeader>() == 24);
+const _: () = assert!(size_of::<AllocationEvent>() == 56);
+const _: () = assert!(size_of::<ReleaseEvent>() == 32);

@@ -1,0 +1,22 @@
+//! Every bound of the kernel side in one place.
+
+/// Frames kept of one stack; deeper stacks are cut there and marked [`crate::stack::StackEnd::TooDeep`].
+pub const MAX_FRAMES: usize = 127;
+
+/// Hooked functions that one tracer can tell apart (the cookie of a probe is an index below this).
+pub const MAX_FUNCTIONS: u32 = 1024;
+
+/// Processes that one tracer can follow at a time.
+pub const MAX_TARGETS: u32 = 1024;
+
+/// Threads that can be inside a hooked function at the same moment.
+pub const MAX_IN_FLIGHT: u32 = 65_536;
+
+/// Stack scratch slots of one CPU: how many tasks can be preempted in the middle of a stack walk on it.
+pub const STACK_SLOTS: u32 = 4;
+
+/// Farthest that one frame-pointer step may move up the stack, in bytes. A larger step is a corrupt frame pointer.
+pub const MAX_FRAME_BYTES: u64 = 1 << 20;
+
+/// Deepest that a hooked function calls another one it forwards to, in bytes of stack.
+pub const MAX_FORWARD_BYTES: u64 = 4096;

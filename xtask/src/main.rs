@@ -1,0 +1,107 @@
+//! Developer actions: `cargo xtask COMMAND`.
+//!
+//! In: the command line. Out: the exit status; 1 when something failed, with three lines that say what, why and
+//! what to do.
+
+mod apt;
+mod bench;
+mod budget;
+mod ci;
+mod debian;
+mod demo;
+mod failure;
+mod host;
+mod layers;
+mod peers;
+mod process;
+mod product;
+mod progress;
+mod setup;
+mod source;
+mod suites;
+mod tally;
+mod toolchain;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::bench::Benchmark;
+
+/// Builds, runs and checks outlive.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Get the tools that building the kernel programs takes (the other commands do it too)
+    Setup,
+    /// Build target/release/outlive
+    Build,
+    /// Build outlive and run it
+    Run {
+        /// Its arguments
+        #[arg(last = true, value_name = "ARGS")]
+        arguments: Vec<OsString>,
+    },
+    /// Show outlive find the leak of a little server, and check that it does
+    Demo,
+    /// Run every check that takes no end-to-end test
+    Ci,
+    /// Check the structure of the code
+    Layers,
+    /// Check how many instructions the kernel programs take
+    Budget {
+        /// Make what they take now the budget
+        #[arg(long)]
+        update: bool,
+    },
+    /// Compare with other tracers, and write docs/benchmarks.md
+    Bench {
+        #[arg(value_enum)]
+        benchmark: Benchmark,
+        /// How often each measurement is repeated
+        #[arg(long, default_value_t = 3, value_name = "N")]
+        rounds: u32,
+    },
+    /// Run tests: everything, or the suites named
+    Test {
+        /// `unit`, `e2e`, or an end-to-end suite
+        #[arg(value_name = "SUITE")]
+        suites: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            failure::print(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Performs a command; whether all is well.
+fn perform(command: Command) -> Result<bool> {
+    match command {
+        Command::Setup => setup::setup().map(|()| true),
+        Command::Build => product::build().map(|()| true),
+        Command::Run { arguments } => product::run(&arguments).map(|()| true),
+        Command::Demo => demo::demo().map(|()| true),
+        Command::Ci => ci::ci(),
+        Command::Layers => layers::check().map(|()| true),
+        Command::Budget { update: false } => budget::check().map(|()| true),
+        Command::Budget { update: true } => budget::update().map(|()| true),
+        Command::Bench { benchmark, rounds } => bench::bench(benchmark, rounds).map(|()| true),
+        Command::Test { suites } => suites::test(&suites),
+    }
+}
