@@ -1,0 +1,294 @@
+//! Entry and return of functions that give out blocks.
+//!
+//! One body for all of them: the cookie says how a function takes its size and gives its block. As a session program
+//! (kernel 6.13) entry and return are one program, and an entry that answers 1 is never told of its return; as two
+//! programs (before), every return is trapped.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_get_func_ip};
+use aya_ebpf::macros::{uprobe, uretprobe};
+use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use tracer_common::counter::Counter;
+use tracer_common::event::{AllocationEvent, EventKind, flags};
+use tracer_common::function::{FunctionInfo, IMPOSSIBLE_SIZE_BYTES, Shape};
+use tracer_common::live::{LiveBlock, LiveKey};
+use tracer_common::stack::NO_STACK;
+
+use crate::call::{Registers, Thread, is_nested, read_user};
+use crate::counters::{add, count};
+use crate::maps::{Call, FUNCTIONS, IN_FLIGHT, LIVE, SAMPLE_MEAN_BYTES, TARGETS, call_flags};
+use crate::sample::{Decision, decide};
+use crate::{emit, stack};
+
+/// Answer of a session program's entry: do not trap the return.
+const SKIP_RETURN: u32 = 1;
+
+/// Entry and return in one program, for session links.
+#[uprobe]
+pub fn allocate_both(context: ProbeContext) -> u32 {
+    // SAFETY: the helper takes the program's own context.
+    let function_ip = unsafe { bpf_get_func_ip(context.as_ptr()) };
+    let registers = Registers::read(&context);
+    if function_ip == registers.ip {
+        u32::from(!enter(&context, &registers)) * SKIP_RETURN
+    } else {
+        leave(&registers);
+        0
+    }
+}
+
+/// Entry, where entry and return are two links.
+#[uprobe]
+pub fn allocate_enter(context: ProbeContext) -> u32 {
+    let registers = Registers::read(&context);
+    enter(&context, &registers);
+    0
+}
+
+/// Return, where entry and return are two links.
+#[uretprobe]
+pub fn allocate_leave(context: RetProbeContext) -> u32 {
+    let registers = Registers::read(&ProbeContext::new(context.as_ptr()));
+    leave(&registers);
+    0
+}
+
+/// The size and the block that a call passes. `None` when the size cannot be had: the call is going to fail.
+#[inline(always)]
+fn arguments(shape: Shape, registers: &Registers) -> Option<(u64, u64)> {
+    let [first, second, third] = registers.arguments;
+    let (size_bytes, address) = match shape {
+        Shape::Size => (first, 0),
+        Shape::CountSize => (product(first, second)?, 0),
+        Shape::AlignmentSize => (second, 0),
+        Shape::OutAlignmentSize => (third, first),
+        Shape::Resize => (second, first),
+        Shape::ResizeCount => (product(second, third)?, first),
+        Shape::Release => return None,
+    };
+    (size_bytes < IMPOSSIBLE_SIZE_BYTES).then_some((size_bytes, address))
+}
+
+/// Product of two sizes, `None` when it is impossible. Written without a 128-bit product, which BPF lacks.
+#[inline(always)]
+fn product(count: u64, size: u64) -> Option<u64> {
+    const HALF: u64 = 1 << 32;
+    if (count >= HALF || size >= HALF) && count != 0 && size > IMPOSSIBLE_SIZE_BYTES / count {
+        return None;
+    }
+    Some(count.wrapping_mul(size))
+}
+
+/// Handles an entry; true when its return is wanted.
+#[inline(always)]
+fn enter(context: &ProbeContext, registers: &Registers) -> bool {
+    count(Counter::AllocateHits);
+    // SAFETY: the helper takes the program's own context.
+    let function = unsafe { bpf_get_attach_cookie(context.as_ptr()) };
+    let row = FUNCTIONS.get(function as u32);
+    let Some((info, shape)) = row.and_then(|info| Some((info, Shape::from_number(info.shape)?)))
+    else {
+        count(Counter::UnknownFunctions);
+        return false;
+    };
+    let Some((size_bytes, address)) = arguments(shape, registers) else {
+        count(Counter::FailedCalls);
+        return false;
+    };
+    let thread = Thread::current();
+    let mut call = Call {
+        sp: registers.sp,
+        ip: registers.ip,
+        function,
+        size_bytes,
+        old_address: address,
+        stack_id: NO_STACK,
+        flags: 0,
+        old_block: LiveBlock { size_bytes: 0, stack_id: 0, at_ns: 0 },
+    };
+    let wanted = if SAMPLE_MEAN_BYTES.load() == 0 {
+        choose_all(thread, registers, info, shape, &mut call)
+    } else {
+        choose_sampled(thread, registers, info, shape, &mut call)
+    };
+    wanted && begin(thread, registers, call)
+}
+
+/// Every call of a traced process is recorded.
+#[inline(always)]
+fn choose_all(
+    thread: Thread,
+    registers: &Registers,
+    info: &FunctionInfo,
+    shape: Shape,
+    call: &mut Call,
+) -> bool {
+    if TARGETS.get_ptr(thread.tgid).is_none() {
+        return false;
+    }
+    if is_nested(thread, registers, info) {
+        count(Counter::NestedCalls);
+        return false;
+    }
+    call.flags = call_flags::RECORDED;
+    if shape.resizes() && call.old_address != 0 {
+        call.flags |= call_flags::WITHDRAWN;
+    }
+    true
+}
+
+/// A call is recorded when it is sampled, or when it resizes a block that was.
+#[inline(always)]
+fn choose_sampled(
+    thread: Thread,
+    registers: &Registers,
+    info: &FunctionInfo,
+    shape: Shape,
+    call: &mut Call,
+) -> bool {
+    let mean_bytes = SAMPLE_MEAN_BYTES.load();
+    match decide(thread, registers, info, shape, call.size_bytes, mean_bytes) {
+        Decision::Sampled => call.flags = call_flags::RECORDED,
+        Decision::Unsampled => {}
+        Decision::Nested => {
+            count(Counter::NestedCalls);
+            return false;
+        }
+    }
+    let key = LiveKey { tgid: thread.tgid, reserved: 0, address: call.old_address };
+    // SAFETY: the block is outstanding and its owner is here, so nobody else changes the element.
+    let old = if shape.resizes() { unsafe { LIVE.get(key) }.copied() } else { None };
+    if call.flags == 0 && old.is_none() {
+        return false;
+    }
+    if TARGETS.get_ptr(thread.tgid).is_none() {
+        return false;
+    }
+    if is_nested(thread, registers, info) {
+        count(Counter::NestedCalls);
+        return false;
+    }
+    if let Some(block) = old {
+        call.old_block = block;
+        call.flags |= call_flags::WITHDRAWN;
+        let _ = LIVE.remove(key);
+    }
+    true
+}
+
+/// Notes a call that is to be recorded; true when its return is wanted.
+#[inline(always)]
+fn begin(thread: Thread, registers: &Registers, mut call: Call) -> bool {
+    if call.flags & call_flags::RECORDED != 0 {
+        call.stack_id = stack::capture(thread, registers);
+    }
+    if IN_FLIGHT.insert(thread.tid, call, 0).is_err() {
+        count(Counter::InFlightFull);
+        add(Counter::InFlightFullBytes, call.size_bytes);
+        return false;
+    }
+    if call.flags & call_flags::WITHDRAWN != 0
+        && emit::release(EventKind::Withdrawn, thread, call.old_address).is_err()
+    {
+        count(Counter::LostResizes);
+    }
+    true
+}
+
+/// Handles a return.
+#[inline(always)]
+fn leave(registers: &Registers) {
+    let thread = Thread::current();
+    // SAFETY: the element belongs to this thread.
+    let Some(call) = (unsafe { IN_FLIGHT.get(thread.tid) }).copied() else { return };
+    // The return address has been popped: any other stack pointer is the return of a call that was not noted.
+    if registers.sp != call.sp + 8 {
+        return;
+    }
+    let _ = IN_FLIGHT.remove(thread.tid);
+    let shape = FUNCTIONS.get(call.function as u32).and_then(|info| Shape::from_number(info.shape));
+    let Some(shape) = shape else { return };
+    let address = if matches!(shape, Shape::OutAlignmentSize) {
+        out_parameter(registers, &call)
+    } else {
+        registers.result
+    };
+    if call.flags & call_flags::WITHDRAWN != 0 {
+        end_resize(thread, &call, address);
+    } else if address == 0 {
+        count(Counter::FailedCalls);
+    } else {
+        end_allocation(thread, &call, address, EventKind::Allocated);
+    }
+}
+
+/// The block that posix_memalign stored, 0 when it failed.
+#[inline(always)]
+fn out_parameter(registers: &Registers, call: &Call) -> u64 {
+    if registers.result as u32 != 0 {
+        return 0;
+    }
+    read_user(call.old_address).unwrap_or_else(|| {
+        count(Counter::UnreadableResults);
+        0
+    })
+}
+
+/// Tells of a block given out; in sampling mode it is followed from now on.
+#[inline(always)]
+fn end_allocation(thread: Thread, call: &Call, address: u64, kind: EventKind) {
+    let mut bits = flags::RECORDED;
+    let header = emit::header(kind, thread, 0);
+    if SAMPLE_MEAN_BYTES.load() != 0 {
+        let key = LiveKey { tgid: thread.tgid, reserved: 0, address };
+        let block =
+            LiveBlock { size_bytes: call.size_bytes, stack_id: call.stack_id, at_ns: header.at_ns };
+        if LIVE.insert(key, block, 0).is_err() {
+            count(Counter::LiveFull);
+            bits |= flags::UNTRACKED;
+        }
+    }
+    let old_address = if matches!(kind, EventKind::Resized) { call.old_address } else { 0 };
+    let event = AllocationEvent {
+        header: tracer_common::event::EventHeader { flags: bits, ..header },
+        address,
+        size_bytes: call.size_bytes,
+        stack_id: call.stack_id,
+        old_address,
+    };
+    if emit::allocation(event).is_err() {
+        count(Counter::LostAllocations);
+        add(Counter::LostAllocatedBytes, call.size_bytes);
+        if old_address != 0 {
+            count(Counter::LostFrees);
+        }
+    }
+}
+
+/// Tells what became of the block handed to realloc.
+#[inline(always)]
+fn end_resize(thread: Thread, call: &Call, address: u64) {
+    if address != 0 && call.flags & call_flags::RECORDED != 0 {
+        end_allocation(thread, call, address, EventKind::Resized);
+        return;
+    }
+    let failed = address == 0 && call.size_bytes != 0;
+    if failed {
+        count(Counter::FailedCalls);
+        if SAMPLE_MEAN_BYTES.load() != 0 {
+            let key = LiveKey { tgid: thread.tgid, reserved: 0, address: call.old_address };
+            let _ = LIVE.insert(key, call.old_block, 0);
+        }
+    }
+    let event = AllocationEvent {
+        header: emit::header(EventKind::Resized, thread, 0),
+        // What counts is that there is a block, not where: it is not recorded.
+        address,
+        size_bytes: call.size_bytes,
+        stack_id: NO_STACK,
+        old_address: call.old_address,
+    };
+    if emit::allocation(event).is_err() {
+        count(if failed { Counter::LostResizes } else { Counter::LostFrees });
+    }
+}

@@ -1,0 +1,145 @@
+//! Calls between entry and return, and which calls are made by another hooked function.
+//!
+//! reallocarray calls realloc, which calls malloc or free. Only the outermost call counts. A call is nested when the
+//! outer one is still there (the return trampoline that the kernel put in place of its return address says so) and
+//! the caller is the allocator itself. A longjmp leaves an outer call behind that never returns: it is recognised and
+//! counted, not obeyed.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
+use aya_ebpf::programs::ProbeContext;
+use tracer_common::counter::Counter;
+use tracer_common::event::EventKind;
+use tracer_common::function::FunctionInfo;
+use tracer_common::live::LiveKey;
+
+use crate::counters::{add, count};
+use crate::emit;
+use crate::maps::{Call, IN_FLIGHT, LIVE, SAMPLE_MEAN_BYTES, call_flags};
+
+/// The thread that runs the probed instruction.
+#[derive(Clone, Copy)]
+pub struct Thread {
+    /// Process.
+    pub tgid: u32,
+    /// Thread.
+    pub tid: u32,
+}
+
+impl Thread {
+    /// The current one.
+    #[inline(always)]
+    pub fn current() -> Self {
+        let both = bpf_get_current_pid_tgid();
+        Self { tgid: (both >> 32) as u32, tid: both as u32 }
+    }
+}
+
+/// Registers of the probed thread.
+#[derive(Clone, Copy)]
+pub struct Registers {
+    /// First five arguments.
+    pub arguments: [u64; 3],
+    /// Return value.
+    pub result: u64,
+    /// Instruction pointer.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Frame pointer.
+    pub fp: u64,
+}
+
+impl Registers {
+    /// Reads them once: later reads of the context as map keys would not pass the verifier.
+    #[inline(always)]
+    pub fn read(context: &ProbeContext) -> Self {
+        // SAFETY: the context of a uprobe program is the probed thread's registers.
+        let regs = unsafe { &*context.as_ptr().cast::<pt_regs>() };
+        Self {
+            arguments: [regs.rdi, regs.rsi, regs.rdx],
+            result: regs.rax,
+            ip: regs.rip,
+            sp: regs.rsp,
+            fp: regs.rbp,
+        }
+    }
+}
+
+/// Eight bytes of the target's memory.
+#[inline(always)]
+pub fn read_user(address: u64) -> Option<u64> {
+    // SAFETY: the helper checks the address and fails on what cannot be read.
+    unsafe { bpf_probe_read_user(address as *const u64) }.ok()
+}
+
+/// Two neighbouring words of the target's memory, at the price of one.
+#[inline(always)]
+pub fn read_user_pair(address: u64) -> Option<[u64; 2]> {
+    // SAFETY: the helper checks the address and fails on what cannot be read.
+    unsafe { bpf_probe_read_user(address as *const [u64; 2]) }.ok()
+}
+
+/// Whether the thread is inside a hooked function that now calls this one.
+///
+/// `info` is the row of the function entered. A call left behind by a longjmp is forgotten, counted, and its withdrawn
+/// block told as abandoned.
+#[inline(always)]
+pub fn is_nested(thread: Thread, registers: &Registers, info: &FunctionInfo) -> bool {
+    // SAFETY: the element belongs to this thread; nobody else writes or removes it while the thread is here.
+    let Some(outer) = (unsafe { IN_FLIGHT.get(thread.tid) }) else {
+        return false;
+    };
+    if registers.sp <= outer.sp && is_forwarded(registers, outer, info) {
+        return true;
+    }
+    let outer = *outer;
+    abandon(thread, &outer);
+    false
+}
+
+/// Whether the outer call is alive and this one is made by the allocator.
+#[inline(always)]
+fn is_forwarded(registers: &Registers, outer: &Call, info: &FunctionInfo) -> bool {
+    let (Some(return_address), Some(outer_return)) = (read_user(registers.sp), read_user(outer.sp))
+    else {
+        return false;
+    };
+    if !is_trampoline(outer_return) {
+        return false;
+    }
+    // A jump instead of a call: both share the return address, which is the trampoline by now.
+    registers.sp == outer.sp || is_in_text(registers.ip, info, return_address)
+}
+
+#[inline(always)]
+fn is_in_text(ip: u64, info: &FunctionInfo, address: u64) -> bool {
+    let start = ip.wrapping_sub(info.text_before);
+    address.wrapping_sub(start) < info.text_before.wrapping_add(info.text_after)
+}
+
+/// Whether a return address is the trampoline that the kernel replaced it with: the start of a page of its own
+/// (kernel/events/uprobes.c, `uprobe_get_trampoline_vaddr`, 6.18). A true return address follows a call, and a call that
+/// ends a page is too rare to matter.
+#[inline(always)]
+pub fn is_trampoline(return_address: u64) -> bool {
+    return_address != 0 && return_address & 0xfff == 0
+}
+
+/// Gives up a call whose return will never be seen: its block stays, as far as anybody can tell.
+#[inline(always)]
+pub fn abandon(thread: Thread, call: &Call) {
+    let _ = IN_FLIGHT.remove(thread.tid);
+    count(Counter::MissedReturns);
+    add(Counter::MissedReturnBytes, call.size_bytes);
+    if call.flags & call_flags::WITHDRAWN != 0 {
+        if SAMPLE_MEAN_BYTES.load() != 0 {
+            let key = LiveKey { tgid: thread.tgid, reserved: 0, address: call.old_address };
+            let _ = LIVE.insert(key, call.old_block, 0);
+        }
+        if emit::release(EventKind::Abandoned, thread, call.old_address).is_err() {
+            count(Counter::LostResizes);
+        }
+    }
+}

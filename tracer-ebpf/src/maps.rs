@@ -1,0 +1,115 @@
+//! All maps: who writes, who reads, and what bounds them.
+
+use aya_ebpf::Global;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use tracer_common::counter::COUNTERS;
+use tracer_common::function::FunctionInfo;
+use tracer_common::limits::{MAX_FUNCTIONS, MAX_IN_FLIGHT, MAX_TARGETS, STACK_SLOTS};
+use tracer_common::live::{LiveBlock, LiveKey};
+use tracer_common::stack::StackRecord;
+
+/// Mean bytes between samples; 0 records every allocation. Set by userspace before the programs are loaded.
+#[unsafe(no_mangle)]
+pub static SAMPLE_MEAN_BYTES: Global<u64> = Global::new(0);
+
+/// Rows by cookie. Userspace writes before it attaches; programs read.
+#[map]
+pub static FUNCTIONS: Array<FunctionInfo> = Array::with_max_entries(MAX_FUNCTIONS, 0);
+
+/// Processes traced, by tgid; the value means nothing. Userspace writes, programs read.
+#[map]
+pub static TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_TARGETS, 0);
+
+/// Calls of hooked functions that have not returned, by thread. Only programs use it.
+#[map]
+pub static IN_FLIGHT: HashMap<u32, Call> = HashMap::with_max_entries(MAX_IN_FLIGHT, 0);
+
+/// Sampled blocks that are outstanding: decides which frees are told. Written by programs; userspace reads it to
+/// resynchronise. Unused when every allocation is recorded. Userspace sets the capacity.
+#[map]
+pub static LIVE: HashMap<LiveKey, LiveBlock> = HashMap::with_max_entries(262_144, 0);
+
+/// Stacks already published.
+#[map]
+pub static SEEN_STACKS: HashMap<u64, u32> = HashMap::with_max_entries(131_072, 0);
+
+/// Slots for stack walks; a task claims one, since another task can preempt it on the same CPU.
+#[map]
+pub static STACK_WALKS: PerCpuArray<StackWalk> = PerCpuArray::with_max_entries(STACK_SLOTS, 0);
+
+/// Sampling state of each CPU.
+#[map]
+pub static SAMPLERS: PerCpuArray<Sampler> = PerCpuArray::with_max_entries(1, 0);
+
+/// Everything told to userspace, in one order. Userspace sets the size.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// [`tracer_common::counter::Counter`]s.
+#[map]
+pub static COUNTERS_BY_CPU: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
+
+/// A call of a hooked function between its entry and its return.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Call {
+    /// Stack pointer at entry, where the return address is.
+    pub sp: u64,
+    /// The probed instruction.
+    pub ip: u64,
+    /// Cookie of the function.
+    pub function: u64,
+    /// Bytes requested.
+    pub size_bytes: u64,
+    /// The block handed to realloc; the address of the result for posix_memalign.
+    pub old_address: u64,
+    /// Stack of the call, or [`tracer_common::stack::NO_STACK`].
+    pub stack_id: u64,
+    /// [`call_flags`].
+    pub flags: u64,
+    /// The old block as it was in [`LIVE`], to put back if realloc fails.
+    pub old_block: LiveBlock,
+}
+
+/// Bits of [`Call::flags`].
+pub mod call_flags {
+    /// The new block is to be recorded.
+    pub const RECORDED: u64 = 1;
+    /// The old block is followed and was withdrawn.
+    pub const WITHDRAWN: u64 = 2;
+}
+
+/// Poisson countdown of one CPU, and the last call that was not sampled but may forward to another hooked function.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Sampler {
+    /// Bytes until the next sample.
+    pub left_bytes: i64,
+    /// Thread of the forwarding call, or 0.
+    pub outer_tid: u64,
+    /// Its stack pointer.
+    pub outer_sp: u64,
+    /// Its return address.
+    pub outer_return: u64,
+    /// The code of the forwarding function: start.
+    pub outer_start: u64,
+    /// The code of the forwarding function: end.
+    pub outer_end: u64,
+}
+
+/// One stack walk.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct StackWalk {
+    /// 1 while a task uses the slot.
+    pub claimed: u64,
+    /// Address of the current frame.
+    pub ip: u64,
+    /// Stack pointer in the current frame.
+    pub sp: u64,
+    /// Frame pointer in the current frame.
+    pub fp: u64,
+    /// Frames so far, and their hash.
+    pub record: StackRecord,
+}

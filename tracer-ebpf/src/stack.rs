@@ -1,0 +1,159 @@
+//! Call stacks: walked at the entry of a call, hashed, and published once.
+//!
+//! The probed instruction comes before the function has set up its frame, so the caller is at the stack pointer and
+//! the frame pointer is still the caller's.
+
+use core::arch::asm;
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::bpf_loop;
+use aya_ebpf::helpers::generated::bpf_ringbuf_output;
+use tracer_common::counter::Counter;
+use tracer_common::event::EventKind;
+use tracer_common::limits::{MAX_FRAME_BYTES, MAX_FRAMES, STACK_SLOTS};
+use tracer_common::stack::{NO_STACK, StackEnd, hash_frame, hash_seed};
+
+use crate::call::{Registers, Thread, read_user, read_user_pair};
+use crate::counters::count;
+use crate::emit;
+use crate::maps::{EVENTS, SEEN_STACKS, STACK_WALKS, StackWalk};
+
+/// Identifier of the current call's stack, published if it is new; [`NO_STACK`] if it could not be walked.
+#[inline(always)]
+pub fn capture(thread: Thread, registers: &Registers) -> u64 {
+    let Some(walk) = claim() else {
+        count(Counter::StackSlotsBusy);
+        return NO_STACK;
+    };
+    start(walk, thread, registers);
+    let mut slot = walk;
+    // SAFETY: `step` has the signature of a loop callback; its context is the claimed slot.
+    unsafe { bpf_loop(MAX_FRAMES as u32, step as *mut c_void, (&raw mut slot).cast(), 0) };
+    let id = finish(walk);
+    release(walk);
+    id
+}
+
+/// Takes a slot of this CPU that no preempted task holds.
+#[inline(always)]
+fn claim() -> Option<*mut StackWalk> {
+    for index in 0..STACK_SLOTS {
+        let walk = STACK_WALKS.get_ptr_mut(index)?;
+        let mut claimed = 1_u64;
+        // SAFETY: the pointer is to a map element; the exchange is one atomic instruction.
+        unsafe {
+            asm!("{v} = xchg_64({p} + 0, {v})", p = in(reg) &raw mut (*walk).claimed, v = inout(reg) claimed)
+        };
+        if claimed == 0 {
+            return Some(walk);
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn release(walk: *mut StackWalk) {
+    // SAFETY: the slot is ours until this write.
+    unsafe { (*walk).claimed = 0 };
+}
+
+#[inline(always)]
+fn start(walk: *mut StackWalk, thread: Thread, registers: &Registers) {
+    // SAFETY: the slot is ours.
+    let walk = unsafe { &mut *walk };
+    walk.ip = registers.ip;
+    walk.sp = registers.sp;
+    walk.fp = registers.fp;
+    walk.record.kind = EventKind::Stack as u32;
+    walk.record.tgid = thread.tgid;
+    walk.record.id = hash_seed(thread.tgid);
+    walk.record.frame_count = 0;
+    walk.record.end = StackEnd::TooDeep as u32;
+}
+
+/// Keeps the current frame and moves to its caller. Returns 1 at the end of the stack.
+///
+/// The state lives in a map element and not on the BPF stack: the verifier tracks constants on the stack precisely and
+/// would follow every iteration as a path of its own.
+unsafe extern "C" fn step(_index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: the context is the slot that `capture` passed.
+    let walk = unsafe { &mut **context.cast::<*mut StackWalk>() };
+    let depth = walk.record.frame_count;
+    keep(walk);
+    let next = if depth == 0 { caller_at_entry(walk) } else { caller_by_frame_pointer(walk) };
+    match next {
+        Ok(()) => 0,
+        Err(end) => {
+            walk.record.end = end as u32;
+            1
+        }
+    }
+}
+
+#[inline(always)]
+fn keep(walk: &mut StackWalk) {
+    let depth = walk.record.frame_count as usize;
+    if let Some(frame) = walk.record.frames.get_mut(depth) {
+        *frame = walk.ip;
+    }
+    walk.record.frame_count = depth as u32 + 1;
+    walk.record.id = hash_frame(walk.record.id, walk.ip);
+}
+
+#[inline(always)]
+fn caller_at_entry(walk: &mut StackWalk) -> Result<(), StackEnd> {
+    walk.ip = read_user(walk.sp).ok_or(StackEnd::Unreadable)?;
+    walk.sp += 8;
+    Ok(())
+}
+
+#[inline(always)]
+fn caller_by_frame_pointer(walk: &mut StackWalk) -> Result<(), StackEnd> {
+    let fp = walk.fp;
+    if fp == 0 {
+        return Err(StackEnd::Root);
+    }
+    if fp & 7 != 0 || fp < walk.sp || fp - walk.sp > MAX_FRAME_BYTES {
+        return Err(StackEnd::FramePointerLost);
+    }
+    let [next, return_address] = read_user_pair(fp).ok_or(StackEnd::Unreadable)?;
+    if return_address == 0 {
+        return Err(StackEnd::Root);
+    }
+    walk.ip = return_address;
+    walk.sp = fp + 16;
+    walk.fp = next;
+    Ok(())
+}
+
+/// Publishes the stack unless it was before. It counts as published only once the ring buffer has taken it.
+#[inline(always)]
+fn finish(walk: *mut StackWalk) -> u64 {
+    // SAFETY: the slot is ours.
+    let record = unsafe { &mut (*walk).record };
+    if record.id == NO_STACK {
+        record.id = 1;
+    }
+    let id = record.id;
+    // SAFETY: the value is not used.
+    if unsafe { SEEN_STACKS.get(id) }.is_some() {
+        return id;
+    }
+    let frames = u64::from(record.frame_count).min(MAX_FRAMES as u64);
+    let size_bytes = 24 + 8 * frames;
+    // SAFETY: the record is at least that long: 24 bytes and at most MAX_FRAMES frames of 8.
+    let result = unsafe {
+        bpf_ringbuf_output(
+            (&raw const EVENTS).cast_mut().cast(),
+            (&raw mut *record).cast(),
+            size_bytes,
+            emit::wakeup(),
+        )
+    };
+    if result == 0 {
+        let _ = SEEN_STACKS.insert(id, 1, 0);
+    } else {
+        count(Counter::LostStacks);
+    }
+    id
+}

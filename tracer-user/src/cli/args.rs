@@ -1,0 +1,291 @@
+//! The words of the command line. Nothing of clap is seen beyond [`crate::cli`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::fault::{Fault, Status};
+use crate::ledger::snapshot::Filter;
+use crate::probes::features::LinkKind;
+use crate::report::{self, Sort as SortKey};
+use crate::trace::options::{Selection, TraceOptions};
+use crate::units::{Size, Span, UnitError};
+
+const EXAMPLES: &str = "\
+Examples:
+  outlive attach 4242                     what grows in process 4242, until Ctrl-C
+  outlive attach 4242 -d 60s --older 30s  only blocks that are at least 30 s old after a minute
+  outlive attach 4242 -f json -o leak.json
+  outlive run -- ./server --port 8080     from the first allocation on
+  outlive doctor 4242                     can this process be traced, and how well
+
+Exit status: 0 ok, 1 failed, 2 usage, 3 not allowed here, 4 no such target or nothing in it to trace,
+5 lost more than --max-loss, 10 a threshold was exceeded. `run` ends with its program's status.";
+
+/// Names the allocations that outlive their welcome in a running process.
+#[derive(Debug, Parser)]
+#[command(name = "outlive", version, about, after_help = EXAMPLES)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+    #[command(flatten)]
+    pub(super) global: Global,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// Log more, to standard error; twice for debugging
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// Say nothing but the data and errors
+    #[arg(short, long, global = true, env = "OUTLIVE_QUIET")]
+    pub(super) quiet: bool,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto, env = "OUTLIVE_COLOR", value_name = "WHEN")]
+    pub(super) color: Colour,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Colour {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Trace running processes
+    Attach(Attach),
+    /// Start a program and trace it from its first allocation
+    Run(Run),
+    /// Tell whether this host and a process can be traced, how well, and what to do about it
+    Doctor(Doctor),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Attach {
+    /// Processes to trace
+    #[arg(required_unless_present = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) pids: Vec<u32>,
+    /// The same, as an option
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', env = "OUTLIVE_PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) pid: Vec<u32>,
+    #[command(flatten)]
+    pub(super) trace: Trace,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    pub(super) trace: Trace,
+    /// The program and its arguments
+    #[arg(required = true, last = true, value_name = "CMD")]
+    pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// A process to examine too
+    #[arg(value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) pid: Option<u32>,
+    /// As JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Flags of the commands that trace.
+#[expect(clippy::struct_excessive_bools, reason = "one for each switch on the command line")]
+#[derive(Debug, Args)]
+pub(super) struct Trace {
+    /// Stop after this time; otherwise at Ctrl-C or when the target ends
+    #[arg(short, long, value_name = "TIME", env = "OUTLIVE_DURATION")]
+    duration: Option<Span>,
+    /// Report every so often, too
+    #[arg(short, long, value_name = "TIME", env = "OUTLIVE_INTERVAL")]
+    interval: Option<Span>,
+    /// Where reports go; - is standard output
+    #[arg(short, long, value_name = "FILE", default_value = "-", env = "OUTLIVE_OUTPUT")]
+    pub(super) output: PathBuf,
+    /// Overwrite the output file
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Format of reports; json is one document a line
+    #[arg(short, long, value_enum, default_value_t = Format::Text, env = "OUTLIVE_FORMAT")]
+    pub(super) format: Format,
+    /// Sites shown; 0 for all
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10, env = "OUTLIVE_TOP")]
+    top: usize,
+    /// Order of the sites
+    #[arg(short, long, value_enum, default_value_t = Sort::Live, env = "OUTLIVE_SORT")]
+    sort: Sort,
+    /// Count only blocks at least this old
+    #[arg(long, value_name = "AGE", env = "OUTLIVE_OLDER")]
+    older: Option<Span>,
+    /// Count only blocks of at least this size
+    #[arg(long, value_name = "SIZE", env = "OUTLIVE_MIN_SIZE")]
+    min_size: Option<Size>,
+    /// Count only blocks of at most this size
+    #[arg(long, value_name = "SIZE", env = "OUTLIVE_MAX_SIZE")]
+    max_size: Option<Size>,
+    /// Sample allocations, one every so many bytes on average [default: 512KiB for attach]
+    #[arg(long, value_name = "SIZE", conflicts_with = "exact", env = "OUTLIVE_SAMPLE", value_parser = parse_mean)]
+    sample: Option<Size>,
+    /// Record every allocation [default for run]
+    #[arg(long, env = "OUTLIVE_EXACT")]
+    exact: bool,
+    /// Trace children, each as a target of its own
+    #[arg(long, env = "OUTLIVE_FOLLOW_FORK")]
+    follow_fork: bool,
+    /// Attach by this kind of link, not the best the kernel has
+    #[arg(long, value_enum, value_name = "KIND", env = "OUTLIVE_FORCE_LINK")]
+    force_link: Option<Link>,
+    /// End with status 5 when more events than this were lost
+    #[arg(long, value_name = "EVENTS", env = "OUTLIVE_MAX_LOSS")]
+    pub(super) max_loss: Option<u64>,
+    /// Show the allocator's own frames too
+    #[arg(long)]
+    raw: bool,
+    /// Size of the ring buffer between kernel and outlive
+    #[arg(long, hide = true, default_value = "16MiB", env = "OUTLIVE_RING_SIZE", value_parser = parse_ring)]
+    ring_size: Size,
+    /// Sampled blocks that can be followed at a time
+    #[arg(long, hide = true, default_value_t = 262_144, env = "OUTLIVE_LIVE_CAPACITY", value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    live_capacity: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Sort {
+    Live,
+    Count,
+    Growth,
+    Age,
+    Allocated,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Link {
+    Session,
+    Multi,
+    Single,
+}
+
+/// Largest sampling mean: the kernel's arithmetic holds up to there.
+const MAX_MEAN_BYTES: u64 = 1 << 32;
+
+fn parse_mean(text: &str) -> Result<Size, String> {
+    let size: Size = text.parse().map_err(|error: UnitError| error.to_string())?;
+    if (1..MAX_MEAN_BYTES).contains(&size.bytes) {
+        return Ok(size);
+    }
+    Err("the mean must be at least 1 byte and below 4GiB; use --exact to record everything"
+        .to_owned())
+}
+
+fn parse_ring(text: &str) -> Result<Size, String> {
+    let size: Size = text.parse().map_err(|error: UnitError| error.to_string())?;
+    if size.bytes.is_power_of_two() && (4096..=1 << 30).contains(&size.bytes) {
+        return Ok(size);
+    }
+    Err("the ring buffer must be a power of two from 4KiB to 1GiB".to_owned())
+}
+
+impl Trace {
+    /// The options of a run that records as `default` says unless told otherwise. Fails when no block could match.
+    pub(super) fn options(&self, default: Selection) -> Result<TraceOptions, Fault> {
+        if let (Some(min), Some(max)) = (self.min_size, self.max_size)
+            && min > max
+        {
+            return Err(Fault::new(
+                Status::Usage,
+                "no block can be reported",
+                format!("--min-size {min} is above --max-size {max}"),
+                "exchange the two, or leave one out",
+            ));
+        }
+        let selection = match self.sample {
+            Some(mean) => Selection::Poisson { mean_bytes: mean.bytes },
+            None if self.exact => Selection::Exact,
+            None => default,
+        };
+        let sort = match self.sort {
+            Sort::Live => SortKey::Live,
+            Sort::Count => SortKey::Count,
+            Sort::Growth => SortKey::Growth,
+            Sort::Age => SortKey::Age,
+            Sort::Allocated => SortKey::Allocated,
+        };
+        Ok(TraceOptions {
+            selection,
+            duration: self.duration.map(|span| span.duration),
+            interval: self.interval.map(|span| span.duration),
+            follow_fork: self.follow_fork,
+            force_link: self.force_link.map(|link| match link {
+                Link::Session => LinkKind::Session,
+                Link::Multi => LinkKind::Multi,
+                Link::Single => LinkKind::Single,
+            }),
+            ring_bytes: self.ring_size.bytes as u32,
+            live_capacity: self.live_capacity,
+            filter: Filter {
+                older_s: self.older.map(|span| span.duration.as_secs_f64()),
+                min_size_bytes: self.min_size.map(|size| size.bytes),
+                max_size_bytes: self.max_size.map(|size| size.bytes),
+            },
+            report: report::Options {
+                sort,
+                top: if self.top == 0 { usize::MAX } else { self.top },
+                raw: self.raw,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn trace(words: &[&str]) -> Result<TraceOptions, String> {
+        let words = ["outlive", "attach", "1"].iter().chain(words);
+        let arguments = Arguments::try_parse_from(words).map_err(|error| error.to_string())?;
+        let Command::Attach(attach) = arguments.command else { panic!("not attach") };
+        attach.trace.options(Selection::Exact).map_err(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_asked_for_is_what_is_done() {
+        let options =
+            trace(&["--sample", "4KiB", "--older", "2m", "-s", "age", "-n", "3"]).expect("valid");
+        assert_eq!(options.selection, Selection::Poisson { mean_bytes: 4096 });
+        assert_eq!(options.filter.older_s, Some(120.0));
+        assert_eq!((options.report.sort, options.report.top), (SortKey::Age, 3));
+    }
+
+    #[test]
+    fn contradictions_and_nonsense_are_refused() {
+        for words in [
+            &["--sample", "4KiB", "--exact"][..],
+            &["--sample", "0"],
+            &["--min-size", "2KiB", "--max-size", "1KiB"],
+            &["--sample", "many"],
+            &["--duration", "soon"],
+            &["--ring-size", "5000"],
+            &["--sort", "colour"],
+        ] {
+            assert!(trace(words).is_err(), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! `outlive attach`: trace running processes.
+
+use std::ops::ControlFlow;
+
+use crate::cli::args::{Attach, Global, Trace};
+use crate::cli::output::Output;
+use crate::cli::{Outcome, signals};
+use crate::fault::{Fault, Status};
+use crate::report::model::Report;
+use crate::target::{Pid, Target};
+use crate::trace::options::Selection;
+use crate::trace::session::{Progress, Session};
+
+/// Mean bytes between samples unless told otherwise.
+const DEFAULT_MEAN_BYTES: u64 = 512 << 10;
+
+/// Runs the command.
+pub(super) fn attach(arguments: &Attach, global: &Global) -> Result<Outcome, Fault> {
+    let trace = &arguments.trace;
+    let mut pids: Vec<Pid> =
+        arguments.pids.iter().chain(&arguments.pid).map(|pid| Pid(*pid)).collect();
+    pids.sort();
+    pids.dedup();
+    let options = trace.options(Selection::Poisson { mean_bytes: DEFAULT_MEAN_BYTES })?;
+    let targets = pids.into_iter().map(Target::open).collect::<Result<Vec<_>, _>>()?;
+    let mut output = Output::open(&trace.output, trace.force, trace.format, global.color)?;
+    let mut lost = 0;
+    runtime()?.block_on(async {
+        let signals = signals::ending()?;
+        let mut session = Session::open(options)?;
+        for target in targets {
+            let pid = target.pid;
+            session.admit(target)?;
+            session.require_hooks(pid)?;
+        }
+        let mut listener = listener(&mut output, global, &mut lost);
+        session.run(signals, &mut |_| {}, &mut listener).await
+    })?;
+    Ok(Outcome::Own(status(trace, lost)))
+}
+
+/// Prints what a run tells: progress to standard error, reports to the output.
+pub(super) fn listener<'a>(
+    output: &'a mut Output,
+    global: &'a Global,
+    lost: &'a mut u64,
+) -> impl FnMut(Progress<'_>) -> Result<ControlFlow<()>, Fault> + 'a {
+    move |progress| match progress {
+        Progress::Tracing(target) => {
+            if !global.quiet {
+                eprintln!("outlive: tracing {} ({})", target.pid, target.comm);
+            }
+            Ok(ControlFlow::Continue(()))
+        }
+        Progress::Report { report, last: _ } => {
+            *lost = (*lost).max(lost_events(&report));
+            output.write(&report)
+        }
+    }
+}
+
+fn lost_events(report: &Report) -> u64 {
+    report.loss.lost_events + report.loss.untracked_allocations + report.loss.missed_returns
+}
+
+/// Whether more was lost than is allowed.
+pub(super) fn status(trace: &Trace, lost: u64) -> Status {
+    match trace.max_loss {
+        Some(allowed) if lost > allowed => Status::TooMuchLost,
+        _ => Status::Success,
+    }
+}
+
+/// One thread: it is also the one that ptrace belongs to.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Fault::new(
+            Status::Failed,
+            "cannot start the event loop",
+            error.to_string(),
+            "check the limits of this process (ulimit -n)",
+        )
+    })
+}

@@ -1,0 +1,95 @@
+//! The command line: from words to a run, and from its outcome to an exit status.
+
+pub mod args;
+mod attach;
+mod output;
+mod run;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::cli::args::{Arguments, Command};
+use crate::fault::{Fault, Status};
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With a status of outlive's own.
+    Own(Status),
+    /// With the status of the program it ran.
+    OfProgram(u8),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return explain(&error),
+    };
+    start_log(&arguments);
+    let outcome = match arguments.command {
+        Command::Attach(attach) => attach::attach(&attach, &arguments.global),
+        Command::Run(run) => run::run(&run, &arguments.global),
+        Command::Doctor(doctor) => {
+            crate::doctor::examine(doctor.pid, doctor.json).map(Outcome::Own)
+        }
+    };
+    match outcome {
+        Ok(Outcome::Own(status)) => ExitCode::from(status as u8),
+        Ok(Outcome::OfProgram(status)) => ExitCode::from(status),
+        Err(fault) => {
+            eprintln!("{fault}");
+            ExitCode::from(fault.status as u8)
+        }
+    }
+}
+
+/// clap's own words for help and version; ours, in three lines, for mistakes.
+fn explain(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind::{
+        DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
+    };
+    let shown = matches!(error.kind(), DisplayHelp | DisplayVersion);
+    if shown || error.kind() == DisplayHelpOnMissingArgumentOrSubcommand {
+        if let Err(error) = error.print() {
+            tracing::debug!("help could not be printed: {error}");
+        }
+        return ExitCode::from(if shown { Status::Success } else { Status::Usage } as u8);
+    }
+    let text = error.to_string();
+    let why: Vec<&str> = text
+        .lines()
+        .map(|line| line.trim().trim_start_matches("error: "))
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let name = Arguments::command().get_name().to_owned();
+    let fault = Fault::new(
+        Status::Usage,
+        "the command line cannot be understood",
+        why.join("; "),
+        format!("see `{name} --help`, or `{name} COMMAND --help`"),
+    );
+    eprintln!("{fault}");
+    ExitCode::from(Status::Usage as u8)
+}
+
+fn start_log(arguments: &Arguments) {
+    use tracing_subscriber::filter::LevelFilter;
+    let level = match (arguments.global.quiet, arguments.global.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, 2) => LevelFilter::DEBUG,
+        (false, _) => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .with_ansi(false)
+        .init();
+}

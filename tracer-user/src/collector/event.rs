@@ -1,0 +1,186 @@
+//! Decoding records of the ring buffer.
+
+use tracer_common::event::{AllocationEvent, EventHeader, EventKind, ReleaseEvent, flags};
+use tracer_common::limits::MAX_FRAMES;
+use tracer_common::stack::StackEnd;
+use zerocopy::FromBytes as _;
+
+use crate::target::{Pid, VirtAddr};
+
+/// What happened, where, when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Process.
+    pub pid: Pid,
+    /// Thread.
+    pub tid: u32,
+    /// `CLOCK_MONOTONIC`, nanoseconds; 0 for a stack.
+    pub at_ns: u64,
+    /// What happened.
+    pub what: Happening,
+}
+
+/// What an event tells; see [`EventKind`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// A block was given out.
+    Allocated(Allocation),
+    /// A block was given back.
+    Freed(VirtAddr),
+    /// realloc was entered with this block.
+    Withdrawn(VirtAddr),
+    /// realloc returned.
+    Resized {
+        /// The block handed to it.
+        old: VirtAddr,
+        /// How it ended.
+        outcome: ResizeOutcome,
+    },
+    /// A call that had withdrawn this block will never return.
+    Abandoned(VirtAddr),
+    /// A stack is published.
+    Stack(Stack),
+    /// The process runs another program.
+    Executed,
+    /// The process has a child.
+    Forked(Pid),
+}
+
+/// A block given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allocation {
+    /// The block.
+    pub address: VirtAddr,
+    /// Bytes requested.
+    pub size_bytes: u64,
+    /// Identifier of the call stack; [`tracer_common::stack::NO_STACK`] when it was not kept.
+    pub stack_id: u64,
+    /// Whether its free will be told; without it the block is never live.
+    pub tracked: bool,
+}
+
+/// How a realloc ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResizeOutcome {
+    /// It failed: the old block stays.
+    Failed,
+    /// The old block is gone, and there is no new one that is recorded.
+    Freed,
+    /// The old block is gone, the new one is recorded.
+    Moved(Allocation),
+}
+
+/// A call stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stack {
+    /// Its identifier.
+    pub id: u64,
+    /// Why it has no further frame.
+    pub end: StackEnd,
+    /// Leaf first: the probed instruction, then return addresses.
+    pub frames: Vec<VirtAddr>,
+}
+
+/// Decodes a record; `None` for one that is not of this version.
+pub fn decode(record: &[u8]) -> Option<Event> {
+    let kind = EventKind::from_number(word(record, 0)?)?;
+    if kind == EventKind::Stack {
+        return decode_stack(record);
+    }
+    let (header, _) = EventHeader::read_from_prefix(record).ok()?;
+    let what = match kind {
+        EventKind::Allocated => Happening::Allocated(allocation(&allocation_event(record)?)),
+        EventKind::Resized => resize(&allocation_event(record)?),
+        EventKind::Freed => Happening::Freed(released(record)?),
+        EventKind::Withdrawn => Happening::Withdrawn(released(record)?),
+        EventKind::Abandoned => Happening::Abandoned(released(record)?),
+        EventKind::Executed => Happening::Executed,
+        EventKind::Forked => Happening::Forked(Pid(header.tid)),
+        EventKind::Stack => return None,
+    };
+    Some(Event { pid: Pid(header.tgid), tid: header.tid, at_ns: header.at_ns, what })
+}
+
+fn allocation_event(record: &[u8]) -> Option<AllocationEvent> {
+    AllocationEvent::read_from_prefix(record).ok().map(|(event, _)| event)
+}
+
+fn released(record: &[u8]) -> Option<VirtAddr> {
+    ReleaseEvent::read_from_prefix(record).ok().map(|(event, _)| VirtAddr(event.address))
+}
+
+fn allocation(event: &AllocationEvent) -> Allocation {
+    Allocation {
+        address: VirtAddr(event.address),
+        size_bytes: event.size_bytes,
+        stack_id: event.stack_id,
+        tracked: event.header.flags & flags::UNTRACKED == 0,
+    }
+}
+
+fn resize(event: &AllocationEvent) -> Happening {
+    let outcome = if event.address == 0 && event.size_bytes != 0 {
+        ResizeOutcome::Failed
+    } else if event.address != 0 && event.header.flags & flags::RECORDED != 0 {
+        ResizeOutcome::Moved(allocation(event))
+    } else {
+        ResizeOutcome::Freed
+    };
+    Happening::Resized { old: VirtAddr(event.old_address), outcome }
+}
+
+/// Layout: [`tracer_common::stack::StackRecord`], as many frames as it counts.
+fn decode_stack(record: &[u8]) -> Option<Event> {
+    let frame_count = word(record, 16)? as usize;
+    let frames = record.get(24..24 + 8 * frame_count.min(MAX_FRAMES))?;
+    let frames = frames
+        .chunks_exact(8)
+        .filter_map(|bytes| Some(VirtAddr(u64::from_le_bytes(bytes.try_into().ok()?))));
+    let stack = Stack {
+        id: u64::from_le_bytes(record.get(8..16)?.try_into().ok()?),
+        end: StackEnd::from_number(word(record, 20)?)?,
+        frames: frames.collect(),
+    };
+    Some(Event { pid: Pid(word(record, 4)?), tid: 0, at_ns: 0, what: Happening::Stack(stack) })
+}
+
+fn word(record: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(record.get(at..at + 4)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack_record(frame_count: u32, frames: &[u64]) -> Vec<u8> {
+        let mut record = Vec::new();
+        record.extend((EventKind::Stack as u32).to_le_bytes());
+        record.extend(7_u32.to_le_bytes());
+        record.extend(99_u64.to_le_bytes());
+        record.extend(frame_count.to_le_bytes());
+        record.extend((StackEnd::Root as u32).to_le_bytes());
+        for frame in frames {
+            record.extend(frame.to_le_bytes());
+        }
+        record
+    }
+
+    #[test]
+    fn a_stack_is_decoded() {
+        let event = decode(&stack_record(2, &[10, 20])).expect("decoded");
+        assert_eq!(event.pid, Pid(7));
+        let Happening::Stack(stack) = event.what else { panic!("not a stack") };
+        assert_eq!((stack.id, stack.end), (99, StackEnd::Root));
+        assert_eq!(stack.frames, [VirtAddr(10), VirtAddr(20)]);
+    }
+
+    #[test]
+    fn a_cut_record_is_refused_at_every_length() {
+        let record = stack_record(2, &[10, 20]);
+        for length in 0..record.len() {
+            assert_eq!(decode(&record[..length]), None, "{length}");
+        }
+        assert_eq!(decode(&stack_record(u32::MAX, &[10])), None);
+        assert_eq!(decode(&[0xff; 64]), None);
+    }
+}

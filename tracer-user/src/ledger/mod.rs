@@ -1,0 +1,9 @@
+//! Outstanding allocations of one process, by call site. Pure: events in, [`snapshot::Snapshot`] out.
+
+pub mod book;
+pub mod estimate;
+#[cfg(test)]
+mod model_test;
+pub mod snapshot;
+
+pub use book::Ledger;

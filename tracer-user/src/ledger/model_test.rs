@@ -1,0 +1,160 @@
+//! The ledger against a naive model, over random histories of one process.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use crate::collector::event::{Allocation, Event, Happening, ResizeOutcome};
+use crate::ledger::Ledger;
+use crate::ledger::snapshot::Filter;
+use crate::target::{Pid, VirtAddr};
+
+/// One step of a history, as the program does it.
+#[derive(Clone, Debug)]
+enum Step {
+    Allocate { address: u64, size_bytes: u64, stack_id: u64 },
+    Free { address: u64 },
+    Resize { tid: u32, old: u64, new: u64, size_bytes: u64, stack_id: u64, fails: bool },
+    Execute,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let address = 1_u64..40;
+    let stack = 1_u64..5;
+    prop_oneof![
+        6 => (address.clone(), 0_u64..5000, stack.clone())
+            .prop_map(|(address, size_bytes, stack_id)| Step::Allocate { address, size_bytes, stack_id }),
+        4 => address.clone().prop_map(|address| Step::Free { address }),
+        3 => (1_u32..3, address.clone(), address, 1_u64..5000, stack, any::<bool>()).prop_map(
+            |(tid, old, new, size_bytes, stack_id, fails)| Step::Resize { tid, old, new, size_bytes, stack_id, fails }
+        ),
+        1 => Just(Step::Execute),
+    ]
+}
+
+/// What a person would keep on paper.
+#[derive(Default)]
+struct Paper {
+    blocks: BTreeMap<u64, (u64, u64)>,
+    allocated: (u64, u64),
+    freed: (u64, u64),
+    unknown: u64,
+    implied: u64,
+}
+
+impl Paper {
+    fn allocate(&mut self, address: u64, size_bytes: u64, stack_id: u64) {
+        self.allocated.0 += 1;
+        self.allocated.1 += size_bytes;
+        if self.blocks.insert(address, (size_bytes, stack_id)).is_some() {
+            self.implied += 1;
+        }
+    }
+
+    fn free(&mut self, address: u64) {
+        match self.blocks.remove(&address) {
+            Some((size_bytes, _)) => {
+                self.freed.0 += 1;
+                self.freed.1 += size_bytes;
+            }
+            None => self.unknown += 1,
+        }
+    }
+}
+
+fn event(tid: u32, at_ns: u64, what: Happening) -> Event {
+    Event { pid: Pid(1), tid, at_ns, what }
+}
+
+fn allocation(address: u64, size_bytes: u64, stack_id: u64) -> Allocation {
+    Allocation { address: VirtAddr(address), size_bytes, stack_id, tracked: true }
+}
+
+/// Does a step on both.
+fn play(step: &Step, at_ns: u64, ledger: &mut Ledger, paper: &mut Paper) {
+    match *step {
+        Step::Allocate { address, size_bytes, stack_id } => {
+            let block = allocation(address, size_bytes, stack_id);
+            ledger.apply(&event(1, at_ns, Happening::Allocated(block)));
+            paper.allocate(address, size_bytes, stack_id);
+        }
+        Step::Free { address } => {
+            ledger.apply(&event(1, at_ns, Happening::Freed(VirtAddr(address))));
+            paper.free(address);
+        }
+        Step::Resize { tid, old, new, size_bytes, stack_id, fails } => {
+            let outcome = if fails {
+                ResizeOutcome::Failed
+            } else {
+                ResizeOutcome::Moved(allocation(new, size_bytes, stack_id))
+            };
+            let old_address = VirtAddr(old);
+            ledger.apply(&event(tid, at_ns, Happening::Withdrawn(old_address)));
+            ledger.apply(&event(tid, at_ns, Happening::Resized { old: old_address, outcome }));
+            if !fails {
+                paper.free(old);
+                paper.allocate(new, size_bytes, stack_id);
+            }
+        }
+        Step::Execute => {
+            ledger.apply(&event(1, at_ns, Happening::Executed));
+            paper.blocks.clear();
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_ledger_keeps_what_paper_would(steps in proptest::collection::vec(step(), 0..200)) {
+        let mut ledger = Ledger::new(0, 0);
+        let mut paper = Paper::default();
+        for (at_ns, step) in (1..).zip(&steps) {
+            play(step, at_ns, &mut ledger, &mut paper);
+        }
+        let snapshot = ledger.snapshot(1_000_000, &Filter::default());
+        let totals = &snapshot.totals;
+        // Sums of whole numbers are whole, so that they can be compared as such.
+        let whole = |value: f64| value as u64;
+        prop_assert_eq!(whole(totals.live_count.value), paper.blocks.len() as u64);
+        prop_assert_eq!(whole(totals.live_bytes.value), paper.blocks.values().map(|b| b.0).sum::<u64>());
+        prop_assert_eq!((whole(totals.allocated_count), whole(totals.allocated_bytes)), paper.allocated);
+        prop_assert_eq!((whole(totals.freed_count), whole(totals.freed_bytes)), paper.freed);
+        prop_assert_eq!((snapshot.unknown_frees, snapshot.implied_frees), (paper.unknown, paper.implied));
+        for site in &snapshot.sites {
+            let own = paper.blocks.values().filter(|block| block.1 == site.stack_id);
+            prop_assert_eq!(whole(site.live_bytes.value), own.map(|block| block.0).sum::<u64>());
+        }
+    }
+}
+
+#[test]
+fn a_block_inside_realloc_is_live_until_its_fate_is_known() {
+    let mut ledger = Ledger::new(0, 0);
+    let live = |ledger: &Ledger| ledger.snapshot(10, &Filter::default()).totals.live_bytes.value;
+    ledger.apply(&event(1, 1, Happening::Allocated(allocation(8, 100, 1))));
+    ledger.apply(&event(1, 2, Happening::Withdrawn(VirtAddr(8))));
+    assert!((live(&ledger) - 100.0).abs() < f64::EPSILON);
+    // Another thread is given the address before the realloc is seen to return.
+    ledger.apply(&event(2, 3, Happening::Allocated(allocation(8, 7, 2))));
+    let moved = ResizeOutcome::Moved(allocation(64, 200, 1));
+    ledger.apply(&event(1, 4, Happening::Resized { old: VirtAddr(8), outcome: moved }));
+    assert!((live(&ledger) - 207.0).abs() < f64::EPSILON);
+    // A thread that dies in realloc leaves its block.
+    ledger.apply(&event(1, 5, Happening::Withdrawn(VirtAddr(64))));
+    ledger.apply(&event(1, 6, Happening::Abandoned(VirtAddr(64))));
+    assert!((live(&ledger) - 207.0).abs() < f64::EPSILON);
+}
+
+#[test]
+fn after_a_loss_the_kernels_table_has_the_last_word() {
+    use tracer_common::live::LiveBlock;
+    let mut ledger = Ledger::new(0, 0);
+    ledger.apply(&event(1, 1, Happening::Allocated(allocation(8, 100, 1))));
+    ledger.apply(&event(1, 2, Happening::Allocated(allocation(16, 50, 1))));
+    let live = [(VirtAddr(16), (50, 1)), (VirtAddr(24), (9, 2))].map(
+        |(address, (size_bytes, stack_id))| (address, LiveBlock { size_bytes, stack_id, at_ns: 3 }),
+    );
+    ledger.resynchronise(&live.into());
+    let snapshot = ledger.snapshot(10, &Filter::default());
+    assert!((snapshot.totals.live_bytes.value - 59.0).abs() < f64::EPSILON);
+}

@@ -1,0 +1,83 @@
+//! The ledger at an instant: what the analysis and the report work on.
+
+/// A number of blocks or bytes: exact when every allocation is recorded, else an estimate with its interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Estimate {
+    /// The value, or the unbiased estimate of it.
+    pub value: f64,
+    /// The 95 % interval; both ends equal `value` when it is exact.
+    pub ci95: (f64, f64),
+}
+
+/// Upper bounds, in seconds, of the classes of [`SiteSnapshot::age_histogram`]; the last class also holds what is older.
+pub const AGE_CLASSES_S: [u64; 6] = [1, 10, 60, 600, 3600, 86_400];
+
+/// One call site (a distinct call stack) and its allocations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SiteSnapshot {
+    /// Identifier of the call stack.
+    pub stack_id: u64,
+    /// Outstanding bytes that the program asked for.
+    pub live_bytes: Estimate,
+    /// Outstanding blocks.
+    pub live_count: Estimate,
+    /// Bytes allocated since the start.
+    pub allocated_bytes: f64,
+    /// Blocks allocated since the start.
+    pub allocated_count: f64,
+    /// Blocks freed since the start, of those counted in `allocated_count`.
+    pub freed_count: f64,
+    /// Bytes freed since the start.
+    pub freed_bytes: f64,
+    /// Age of the oldest outstanding block, seconds.
+    pub oldest_age_s: f64,
+    /// Median age of the outstanding blocks, seconds.
+    pub median_age_s: f64,
+    /// Outstanding blocks by age: see [`AGE_CLASSES_S`].
+    pub age_histogram: [f64; AGE_CLASSES_S.len()],
+    /// Change of the live bytes since the window's start, bytes per second, with its 95 % interval.
+    pub growth_bytes_per_s: Estimate,
+}
+
+/// Sums over all sites.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Outstanding bytes.
+    pub live_bytes: Estimate,
+    /// Outstanding blocks.
+    pub live_count: Estimate,
+    /// Bytes allocated.
+    pub allocated_bytes: f64,
+    /// Blocks allocated.
+    pub allocated_count: f64,
+    /// Bytes freed.
+    pub freed_bytes: f64,
+    /// Blocks freed.
+    pub freed_count: f64,
+}
+
+/// The ledger of one process at an instant. Sites are in no particular order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Seconds since tracing started.
+    pub seconds: f64,
+    /// Sums over all sites, before any filter.
+    pub totals: Totals,
+    /// Sites with at least one allocation.
+    pub sites: Vec<SiteSnapshot>,
+    /// Frees of blocks that were not in the ledger: from before tracing, or whose allocation was lost.
+    pub unknown_frees: u64,
+    /// Blocks whose address was given out again although no free was seen: the free was lost.
+    pub implied_frees: u64,
+}
+
+/// Which outstanding blocks a report counts as live.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Filter {
+    /// Only blocks at least this old, seconds.
+    pub older_s: Option<f64>,
+    /// Only blocks of at least this size, bytes.
+    pub min_size_bytes: Option<u64>,
+    /// Only blocks of at most this size, bytes.
+    pub max_size_bytes: Option<u64>,
+}

@@ -1,0 +1,34 @@
+//! outlive: names the allocations that outlive their welcome in a running process.
+//!
+//! The modules stand in the order that data flows; each imports only those above it, and `tracer-common`
+//! (`cargo xtask ci` checks it).
+//!
+//! | module | in | out |
+//! |---|---|---|
+//! | [`fault`] | what went wrong | what, why, remedy, exit status |
+//! | [`units`] | text and numbers | sizes, durations |
+//! | [`sys`] | | every system call and every `unsafe` |
+//! | [`target`] | a PID | a checked process: its modules, rights, identity |
+//! | [`allocators`] | modules | functions to hook |
+//! | [`probes`] | functions | where exactly to probe, and the links |
+//! | [`collector`] | the ring buffer | typed events, loss |
+//! | [`ledger`] | events | outstanding allocations by call site, with intervals |
+//! | [`symbolise`] | addresses | functions, files, lines |
+//! | [`report`] | all of it | text, JSON |
+//! | [`trace`] | targets | a report now and then: the pipeline put together |
+//! | [`doctor`] | host and process | findings with remedies |
+//! | [`cli`] | the command line | an exit status |
+
+pub mod allocators;
+pub mod cli;
+pub mod collector;
+pub mod doctor;
+pub mod fault;
+pub mod ledger;
+pub mod probes;
+pub mod report;
+pub mod symbolise;
+pub mod sys;
+pub mod target;
+pub mod trace;
+pub mod units;

@@ -1,0 +1,14 @@
+//! What a person or a program reads.
+//!
+//! In: the ledger at an instant, its stacks named, and what is known of target, loss and cost. Out: a [`model::Report`], and it as text
+//! or JSON. The same input gives the same bytes.
+
+mod build;
+mod footer;
+pub mod json;
+pub mod model;
+mod stacks;
+mod table;
+pub mod text;
+
+pub use build::{Options, ReportInput, Sort, Stack, build, describe_target, stack_end_word};

@@ -1,0 +1,187 @@
+//! The JSON contract, `outlive/1`: what every format of a report is made from.
+//!
+//! Additions are allowed, removals and changes of meaning are not.
+
+use serde::Serialize;
+
+/// The name and version of the contract.
+pub const SCHEMA: &str = "outlive/1";
+
+/// A report on one process.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// The process.
+    pub target: TargetSection,
+    /// The time observed.
+    pub window: Window,
+    /// How allocations were chosen.
+    pub sampling: Sampling,
+    /// Sums over all sites.
+    pub totals: Totals,
+    /// What is missing from the numbers.
+    pub loss: Loss,
+    /// The process's memory as the kernel sees it.
+    pub memory: Memory,
+    /// What tracing cost.
+    pub cost: Cost,
+    /// Call sites, in the order asked for.
+    pub sites: Vec<Site>,
+    /// Sites that matched the filters but are beyond `--top`.
+    pub sites_omitted: usize,
+}
+
+/// The process a report is on.
+#[derive(Clone, Debug, Serialize)]
+pub struct TargetSection {
+    /// Process id.
+    pub pid: u32,
+    /// Name of its main thread.
+    pub comm: String,
+    /// Path of its program, as it sees it.
+    pub exe: String,
+    /// The program's build id.
+    pub build_id: Option<String>,
+    /// `native` or `go`.
+    pub kind: &'static str,
+    /// Version of the Go toolchain that built it.
+    pub go_version: Option<String>,
+    /// Container it runs in.
+    pub container_id: Option<String>,
+    /// Pod it runs in.
+    pub pod: Option<String>,
+    /// Allocators hooked, such as `glibc 2.36`.
+    pub allocators: Vec<String>,
+    /// `full`, `stripped` or `none`: whether the program has debug information, symbols, neither.
+    pub symbols: &'static str,
+}
+
+/// The time a report covers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Window {
+    /// Start, RFC 3339.
+    pub start: String,
+    /// End, RFC 3339.
+    pub end: String,
+    /// Length by the monotonic clock, seconds.
+    pub seconds: f64,
+}
+
+/// How allocations were chosen.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sampling {
+    /// `exact` or `poisson`.
+    pub mode: &'static str,
+    /// Mean bytes between samples; 0 when exact.
+    pub mean_bytes: u64,
+}
+
+/// Sums over all sites; estimates are rounded to whole numbers.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs, reason = "the names are the contract's and say it all")]
+pub struct Totals {
+    pub live_bytes: u64,
+    pub live_bytes_ci95: [u64; 2],
+    pub live_count: u64,
+    pub allocated_bytes: u64,
+    pub allocated_count: u64,
+    pub freed_bytes: u64,
+    pub freed_count: u64,
+    pub inherited_bytes: Option<u64>,
+}
+
+/// What is missing from the numbers.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Loss {
+    /// Events that did not reach the ledger.
+    pub lost_events: u64,
+    /// Allocations counted as allocated but never followed.
+    pub untracked_allocations: u64,
+    /// Stacks cut at the depth limit.
+    pub truncated_stacks: u64,
+    /// Stacks that do not reach the thread's root.
+    pub incomplete_stacks: u64,
+    /// Allocation events lost (part of `lost_events`).
+    pub lost_allocations: u64,
+    /// Bytes of `lost_allocations`.
+    pub lost_allocated_bytes: u64,
+    /// Free events lost (part of `lost_events`): as many blocks reported live may be gone.
+    pub lost_frees: u64,
+    /// Calls whose return was never seen: longjmp over the allocator, a thread that ended in it.
+    pub missed_returns: u64,
+    /// Bytes requested by `missed_returns`.
+    pub missed_return_bytes: u64,
+    /// Allocations whose stack was not kept.
+    pub missing_stacks: u64,
+    /// Frees of blocks that are not in the ledger: from before tracing, or whose allocation was lost.
+    pub unknown_frees: u64,
+    /// Blocks whose address was given out again although their free was not seen.
+    pub implied_frees: u64,
+    /// Everything a reader must know to trust the numbers, in words.
+    pub notices: Vec<String>,
+}
+
+/// The process's memory as the kernel sees it, at the end of the window.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Memory {
+    /// Resident set.
+    pub rss_bytes: u64,
+    /// Limit of its control group.
+    pub limit_bytes: Option<u64>,
+    /// The resident set by cause; `null` where it is not known yet.
+    pub breakdown: Breakdown,
+}
+
+/// The resident set by cause.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs, reason = "the names are the contract's and say it all")]
+pub struct Breakdown {
+    pub live_heap: u64,
+    pub allocator_retained: Option<u64>,
+    pub stacks: Option<u64>,
+    pub file: Option<u64>,
+    pub other: Option<u64>,
+}
+
+/// What tracing cost.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Cost {
+    /// Calls that ran an allocation probe.
+    pub allocate_hits: u64,
+    /// Calls that ran a release probe.
+    pub release_hits: u64,
+    /// CPU time of outlive itself, seconds.
+    pub own_cpu_s: f64,
+    /// Resident set of outlive itself.
+    pub own_rss_bytes: u64,
+}
+
+/// One call site.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs, reason = "the names are the contract's and say it all")]
+pub struct Site {
+    pub rank: usize,
+    pub live_bytes: u64,
+    pub live_bytes_ci95: [u64; 2],
+    pub live_count: u64,
+    pub allocated_bytes: u64,
+    pub allocated_count: u64,
+    pub freed_count: u64,
+    pub oldest_age_s: f64,
+    pub median_age_s: f64,
+    pub age_histogram_s: Vec<(u64, u64)>,
+    pub growth_bytes_per_s: f64,
+    pub growth_ci95: [f64; 2],
+    pub verdict: &'static str,
+    pub verdict_reason: String,
+    #[serde(rename = "type")]
+    pub type_name: Option<String>,
+    pub retained_by: Option<String>,
+    /// `root`, `too-deep`, `frame-pointer-lost`, `unreadable`, `not-kept`: where the stack ends.
+    pub stack_end: &'static str,
+    pub frames: Vec<crate::symbolise::Frame>,
+    /// All frames, the allocator's own included, when asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw_frames: Option<Vec<crate::symbolise::Frame>>,
+}

@@ -1,0 +1,154 @@
+//! The call stacks of the sites, below the table.
+
+use super::model::{Report, Site};
+use super::table::rate;
+use super::text::{Layout, printable};
+use crate::symbolise::Frame;
+use crate::units::{human_count, human_size};
+
+/// Most frames of one stack in text; JSON has all.
+const MAX_SHOWN: usize = 24;
+
+/// What functions of language libraries begin with: they are on the way, not where the program decided to allocate.
+const LIBRARY_PREFIXES: [&str; 10] = [
+    "std::",
+    "core::",
+    "alloc::",
+    "<std::",
+    "<core::",
+    "<alloc::",
+    "__gnu_cxx::",
+    "hashbrown::",
+    "<hashbrown::",
+    "void std::",
+];
+
+/// What the file names of C and C++ libraries begin with.
+const LIBRARY_FILES: [&str; 6] = ["libc.so", "libc-", "libstdc++", "libc++", "ld-linux", "ld-musl"];
+
+pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
+    let mut lines = Vec::new();
+    let with_stacks =
+        report.sites.iter().filter(|site| !site.frames.is_empty() && site.live_count > 0);
+    for site in with_stacks {
+        if lines.is_empty() {
+            lines.push("stacks, from the allocation outwards:".to_owned());
+        }
+        lines.push(heading(site, report.sampling.mean_bytes != 0, layout));
+        lines.extend(frame_lines(site.raw_frames.as_ref().unwrap_or(&site.frames), layout));
+        if let Some(reason) = incomplete(site.stack_end) {
+            lines.push(layout.warning(&format!("      (incomplete: {reason})")));
+        }
+    }
+    if !lines.is_empty() {
+        lines.push(String::new());
+    }
+    lines
+}
+
+fn heading(site: &Site, sampled: bool, layout: Layout) -> String {
+    let ([low, high], [slow, fast]) = (site.live_bytes_ci95, site.growth_ci95);
+    let interval = if sampled {
+        format!(" ({} to {})", human_size(low as f64), human_size(high as f64))
+    } else {
+        String::new()
+    };
+    let growth_interval =
+        if slow < fast { format!(" ({} to {})", rate(slow), rate(fast)) } else { String::new() };
+    format!(
+        "  {}  {}{interval}, growth {}{growth_interval}, {} of {} freed",
+        layout.bold(&format!("#{}", site.rank)),
+        human_size(site.live_bytes as f64),
+        rate(site.growth_bytes_per_s),
+        human_count(site.freed_count as f64),
+        human_count(site.allocated_count as f64),
+    )
+}
+
+fn frame_lines(frames: &[Frame], layout: Layout) -> Vec<String> {
+    let mut lines: Vec<_> =
+        frames.iter().take(MAX_SHOWN).map(|frame| frame_line(frame, layout)).collect();
+    if frames.len() > MAX_SHOWN {
+        lines.push(format!("      … {} more (all of them: -f json)", frames.len() - MAX_SHOWN));
+    }
+    lines
+}
+
+fn frame_line(frame: &Frame, layout: Layout) -> String {
+    let function = printable(&frame.function);
+    let inlined = if frame.inlined { " (inlined)" } else { "" };
+    let place = match (&frame.file, frame.line) {
+        (Some(file), Some(line)) => format!("{}:{line}", printable(file)),
+        (Some(file), None) => printable(file),
+        (None, _) => printable(frame.module.as_deref().unwrap_or("code in no file")),
+    };
+    format!("      {function}{inlined}  {}", layout.dim(&place))
+}
+
+/// Why a stack does not reach the thread's start, in words.
+fn incomplete(end: &str) -> Option<&'static str> {
+    match end {
+        "root" => None,
+        "too-deep" => Some("deeper than outlive keeps"),
+        "frame-pointer-lost" => Some("the code beyond was built without frame pointers"),
+        "unreadable" => Some("the stack's memory could not be read"),
+        _ => Some("it was not kept"),
+    }
+}
+
+/// File name and line, or the file name alone, or nothing.
+pub(super) fn place(frame: &Frame) -> String {
+    let Some(file) = &frame.file else { return String::new() };
+    let name = printable(file.rsplit('/').next().unwrap_or(file));
+    frame.line.map_or_else(|| name.clone(), |line| format!("{name}:{line}"))
+}
+
+/// The innermost frame that is the program's own rather than a language library's; else the innermost.
+pub(super) fn own_frame(frames: &[Frame]) -> Option<&Frame> {
+    frames.iter().find(|frame| !is_library(frame)).or_else(|| frames.first())
+}
+
+fn is_library(frame: &Frame) -> bool {
+    let module = frame.module.as_deref().unwrap_or_default();
+    let file = module.rsplit('/').next().unwrap_or_default();
+    LIBRARY_PREFIXES.iter().any(|prefix| frame.function.starts_with(prefix))
+        || LIBRARY_FILES.iter().any(|prefix| file.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(function: &str, module: &str) -> Frame {
+        Frame {
+            function: function.into(),
+            file: None,
+            line: None,
+            module: Some(module.into()),
+            build_id: None,
+            offset: 0,
+            inlined: false,
+        }
+    }
+
+    #[test]
+    fn the_programs_own_code_is_what_is_shown_first() {
+        let frames = [
+            frame("std::vector<int>::push_back(int&&)", "/bin/svc"),
+            frame("strdup", "/usr/lib/libc.so.6"),
+            frame("remember", "/bin/svc"),
+            frame("main", "/bin/svc"),
+        ];
+        assert_eq!(own_frame(&frames).map(|f| f.function.as_str()), Some("remember"));
+        assert_eq!(own_frame(&frames[..2]), frames.first());
+        assert_eq!(own_frame(&[]), None);
+    }
+
+    #[test]
+    fn long_stacks_say_how_much_is_not_shown() {
+        let frames = vec![frame("recurse", "/bin/svc"); 100];
+        let lines = frame_lines(&frames, Layout::default());
+        assert_eq!(lines.len(), MAX_SHOWN + 1);
+        assert!(lines.last().is_some_and(|line| line.contains("76 more")));
+    }
+}

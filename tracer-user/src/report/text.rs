@@ -1,0 +1,135 @@
+//! A report as text for people.
+//!
+//! The first screen has the header and one line a site; the stacks follow, and last what was lost, inherited and spent.
+
+use super::model::Report;
+use super::{footer, stacks, table};
+use crate::units::{human_age, human_count, human_size};
+
+/// How text is laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Escape sequences for colours.
+    pub colour: bool,
+    /// Columns of the terminal; longer lines of the table are shortened. `None` shortens nothing.
+    pub width: Option<usize>,
+}
+
+impl Layout {
+    pub(super) fn bold(self, text: &str) -> String {
+        self.escape("1", text)
+    }
+
+    pub(super) fn dim(self, text: &str) -> String {
+        self.escape("2", text)
+    }
+
+    pub(super) fn warning(self, text: &str) -> String {
+        self.escape("33", text)
+    }
+
+    fn escape(self, code: &str, text: &str) -> String {
+        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// The whole report.
+pub fn render(report: &Report, layout: Layout) -> String {
+    let mut lines = header(report, layout);
+    lines.push(String::new());
+    lines.extend(table::lines(report, layout));
+    lines.push(String::new());
+    lines.extend(stacks::lines(report, layout));
+    lines.extend(footer::lines(report, layout));
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn header(report: &Report, layout: Layout) -> Vec<String> {
+    let target = &report.target;
+    let sampling = match report.sampling.mean_bytes {
+        0 => "every allocation recorded".to_owned(),
+        mean => format!("sampled: one in {} on average, ± is 95 %", human_size(mean as f64)),
+    };
+    let limit = match report.memory.limit_bytes {
+        Some(limit) => format!(" of at most {}", human_size(limit as f64)),
+        None => String::new(),
+    };
+    let totals = &report.totals;
+    vec![
+        format!(
+            "{}  {}  {}",
+            layout.bold(&format!("{} (PID {})", printable(&target.comm), target.pid)),
+            printable(&target.exe),
+            printable(&target.allocators.join(", ")),
+        ),
+        format!("traced for {}; {sampling}", human_age(report.window.seconds)),
+        format!(
+            "live {} in {} blocks; resident {}{limit}",
+            layout.bold(&human_size(totals.live_bytes as f64)),
+            human_count(totals.live_count as f64),
+            human_size(report.memory.rss_bytes as f64),
+        ),
+    ]
+}
+
+/// Text that a target chose, without what would control the terminal.
+pub fn printable(text: &str) -> String {
+    let hidden =
+        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::build::fixture;
+
+    const SCREEN: Layout = Layout { colour: false, width: Some(80) };
+
+    #[test]
+    fn golden_exact() {
+        insta::assert_snapshot!(render(&fixture::report(None, 10), SCREEN));
+    }
+
+    #[test]
+    fn golden_sampled() {
+        insta::assert_snapshot!(render(&fixture::report(Some(512 << 10), 10), SCREEN));
+    }
+
+    #[test]
+    fn the_sites_are_on_the_first_screen() {
+        let text = render(&fixture::report(Some(512 << 10), 10), SCREEN);
+        let screen: Vec<_> = text.lines().take(24).collect();
+        assert!(screen.iter().any(|line| line.contains("main.c:31")), "{text}");
+        assert!(screen.iter().any(|line| line.contains("registry.cpp:1234")), "{text}");
+        for line in text.lines().take_while(|line| !line.starts_with("stacks")).skip(4) {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+
+    #[test]
+    fn names_of_the_target_cannot_control_the_terminal() {
+        let text = render(&fixture::report(None, 10), SCREEN);
+        assert!(!text.contains('\u{1b}'));
+        assert_eq!(printable("a\u{1b}[2J\u{202e}b\n"), "a\u{fffd}[2J\u{fffd}b\u{fffd}");
+    }
+
+    #[test]
+    fn colour_only_when_asked() {
+        let report = fixture::report(None, 10);
+        let colour = render(&report, Layout { colour: true, width: Some(80) });
+        assert!(colour.contains("\u{1b}[1m"));
+        assert_eq!(strip_escapes(&colour), render(&report, SCREEN));
+    }
+
+    fn strip_escapes(text: &str) -> String {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('\u{1b}') {
+            out.push_str(before);
+            rest = after.split_once('m').map_or("", |(_, tail)| tail);
+        }
+        out + rest
+    }
+}

@@ -1,0 +1,25 @@
+//! Plain data of the contract, allowed into aya's maps.
+
+use aya::Pod;
+use tracer_common::function::FunctionInfo;
+use tracer_common::live::{LiveBlock, LiveKey};
+
+macro_rules! plain_data {
+    ($(#[$doc:meta] $name:ident($inner:ty);)*) => {$(
+        #[$doc]
+        #[derive(Clone, Copy, Debug)]
+        #[repr(transparent)]
+        pub struct $name(pub $inner);
+        // SAFETY: a `repr(C)` structure of integers without padding: every bit pattern is a value.
+        unsafe impl Pod for $name {}
+    )*};
+}
+
+plain_data! {
+    /// A row of the function table.
+    FunctionRow(FunctionInfo);
+    /// A key of the table of sampled blocks.
+    LiveEntryKey(LiveKey);
+    /// A value of the table of sampled blocks.
+    LiveEntry(LiveBlock);
+}

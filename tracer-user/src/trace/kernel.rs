@@ -1,0 +1,253 @@
+//! The kernel side of one tracing run: programs, maps, links.
+//!
+//! In: targets and their modules. Out: links held, and what the kernel knows.
+
+use std::collections::HashMap as Table;
+use std::os::unix::fs::FileExt as _;
+
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::{RawTracePoint, TracePoint};
+use tracer_common::limits::MAX_FUNCTIONS;
+use tracer_common::live::LiveBlock;
+
+use crate::allocators::discover::discover;
+use crate::collector::counts::Counts;
+use crate::collector::ring::Ring;
+use crate::fault::{Fault, Status};
+use crate::probes::attach::{Links, Placed, Programs};
+use crate::probes::features::{LinkKind, best_link_kind};
+use crate::probes::object::{KernelObject, KernelOptions};
+use crate::probes::plan::{self, Site, TextSegment};
+use crate::sys::pod::{FunctionRow, LiveEntry, LiveEntryKey};
+use crate::target::elf::Elf;
+use crate::target::{Module, ModuleId, ModuleTable, Pid, VirtAddr};
+use crate::trace::options::TraceOptions;
+
+/// An allocator in a module, planned once and attached in every target that maps it.
+pub struct PlannedModule {
+    /// Name for people.
+    pub allocator: String,
+    sites: Vec<(Site, u64)>,
+}
+
+impl PlannedModule {
+    /// Functions whose probe the kernel must single-step.
+    pub fn single_stepped(&self) -> Vec<&'static str> {
+        self.sites
+            .iter()
+            .filter(|(site, _)| site.single_stepped)
+            .map(|(site, _)| site.name)
+            .collect()
+    }
+}
+
+/// Programs, maps, links.
+pub struct Kernel {
+    object: KernelObject,
+    programs: Programs,
+    /// How probes are attached.
+    pub link_kind: LinkKind,
+    functions: Array<MapData, FunctionRow>,
+    targets: HashMap<MapData, u32, u32>,
+    live: HashMap<MapData, LiveEntryKey, LiveEntry>,
+    counters: PerCpuArray<MapData, u64>,
+    planned: Table<ModuleId, Option<PlannedModule>>,
+    next_cookie: u64,
+    log: Box<dyn FnMut()>,
+}
+
+impl Kernel {
+    /// Creates maps, loads programs, and attaches those that watch processes.
+    pub fn open(options: &TraceOptions) -> Result<(Self, Ring), Fault> {
+        let kernel_options = KernelOptions {
+            sample_mean_bytes: options.selection.mean_bytes(),
+            ring_bytes: options.ring_bytes,
+            live_capacity: options.live_capacity,
+        };
+        let link_kind = choose_link_kind(options.force_link)?;
+        let mut object = KernelObject::open(&kernel_options)?;
+        let programs = Programs::load(&mut object, link_kind)?;
+        watch_processes(&mut object, options.follow_fork)?;
+        let buffer = RingBuf::try_from(object.take_map("EVENTS")?).map_err(unusable)?;
+        let ring = Ring::new(buffer).map_err(unusable)?;
+        let kernel = Self {
+            functions: Array::try_from(object.take_map("FUNCTIONS")?).map_err(unusable)?,
+            targets: HashMap::try_from(object.take_map("TARGETS")?).map_err(unusable)?,
+            live: HashMap::try_from(object.take_map("LIVE")?).map_err(unusable)?,
+            counters: PerCpuArray::try_from(object.take_map("COUNTERS_BY_CPU")?)
+                .map_err(unusable)?,
+            log: object.take_log()?,
+            object,
+            programs,
+            link_kind,
+            planned: Table::new(),
+            next_cookie: 0,
+        };
+        Ok((kernel, ring))
+    }
+
+    /// Lets programs record what this process does.
+    pub fn admit(&mut self, pid: Pid) -> Result<(), Fault> {
+        self.targets.insert(pid.0, 0, 0).map_err(unusable)
+    }
+
+    /// Ends recording of a process. Its sampled blocks are forgotten.
+    pub fn dismiss(&mut self, pid: Pid) {
+        if let Err(error) = self.targets.remove(&pid.0) {
+            tracing::debug!("{pid} was not admitted: {error}");
+        }
+        self.forget_live(pid);
+    }
+
+    /// Plans a module, once. `None` when it holds no allocator.
+    pub fn plan(&mut self, id: ModuleId, module: &Module) -> Result<Option<&PlannedModule>, Fault> {
+        if !self.planned.contains_key(&id) {
+            let planned = self.plan_anew(module)?;
+            self.planned.insert(id, planned);
+        }
+        Ok(self.planned.get(&id).and_then(Option::as_ref))
+    }
+
+    /// Attaches to all functions of a planned module in one process.
+    pub fn attach(
+        &mut self,
+        id: ModuleId,
+        modules: &ModuleTable,
+        pid: Pid,
+    ) -> Result<Option<Links>, Fault> {
+        let Some(Some(planned)) = self.planned.get(&id) else { return Ok(None) };
+        let placed: Vec<Placed<'_>> =
+            planned.sites.iter().map(|(site, cookie)| Placed { site, cookie: *cookie }).collect();
+        let Some(path) = modules.get(id).and_then(Module::openable_path) else { return Ok(None) };
+        self.programs.attach(&mut self.object, &path, pid, &placed).map(Some)
+    }
+
+    /// Logs what the kernel programs have said since.
+    pub fn flush_log(&mut self) {
+        (self.log)();
+    }
+
+    /// The kernel's counters.
+    pub fn counts(&self) -> Counts {
+        Counts::read(&self.counters)
+    }
+
+    /// The sampled blocks of a process that the kernel follows.
+    pub fn live_blocks(&self, pid: Pid) -> Table<VirtAddr, LiveBlock> {
+        self.live
+            .iter()
+            .filter_map(Result::ok)
+            .filter(|(key, _)| key.0.tgid == pid.0)
+            .map(|(key, block)| (VirtAddr(key.0.address), block.0))
+            .collect()
+    }
+
+    /// Forgets the sampled blocks of a process: its memory is gone.
+    pub fn forget_live(&mut self, pid: Pid) {
+        let keys: Vec<LiveEntryKey> =
+            self.live.keys().filter_map(Result::ok).filter(|key| key.0.tgid == pid.0).collect();
+        for key in keys {
+            if let Err(error) = self.live.remove(&key) {
+                tracing::debug!("a sampled block is gone already: {error}");
+            }
+        }
+    }
+
+    fn plan_anew(&mut self, module: &Module) -> Result<Option<PlannedModule>, Fault> {
+        let (Some(file), Some(allocator)) = (&module.file, discover(module)) else {
+            return Ok(None);
+        };
+        let Ok(elf) = Elf::read(file) else { return Ok(None) };
+        let segments: Vec<TextSegment> = elf
+            .segments
+            .iter()
+            .filter(|segment| segment.executable)
+            .map(|segment| TextSegment {
+                address: segment.address.0,
+                offset: segment.file_offset.0,
+                size_bytes: segment.file_size,
+            })
+            .collect();
+        let mut sites = Vec::new();
+        for hook in &allocator.hooks {
+            let read = |offset: crate::target::FileOffset, bytes: u64| {
+                let mut code = vec![0; bytes as usize];
+                let read = file.read_at(&mut code, offset.0).unwrap_or(0);
+                code.truncate(read);
+                code
+            };
+            if let Some(site) = plan::site(hook, &segments, read) {
+                let cookie = self.add_row(&site)?;
+                sites.push((site, cookie));
+            }
+        }
+        Ok(Some(PlannedModule { allocator: allocator.name, sites }))
+    }
+
+    fn add_row(&mut self, site: &Site) -> Result<u64, Fault> {
+        let cookie = self.next_cookie;
+        if cookie >= u64::from(MAX_FUNCTIONS) {
+            return Err(unusable("too many functions to hook"));
+        }
+        self.functions.set(cookie as u32, FunctionRow(site.info), 0).map_err(unusable)?;
+        self.next_cookie += 1;
+        Ok(cookie)
+    }
+}
+
+fn choose_link_kind(forced: Option<LinkKind>) -> Result<LinkKind, Fault> {
+    let best = best_link_kind();
+    match forced {
+        Some(kind) if kind > best => Err(Fault::new(
+            Status::NotAllowed,
+            format!("cannot attach by {} links", kind.name()),
+            "this kernel, or these rights, do not offer them",
+            format!("leave out --force-link, or force {}", best.name()),
+        )),
+        Some(kind) => Ok(kind),
+        None => Ok(best),
+    }
+}
+
+/// exec and thread exit always; fork only when it is followed, since it needs tracefs.
+fn watch_processes(object: &mut KernelObject, follow_fork: bool) -> Result<(), Fault> {
+    for (program, event) in
+        [("process_executes", "sched_process_exec"), ("thread_exits", "sched_process_exit")]
+    {
+        let program: &mut RawTracePoint = object
+            .ebpf
+            .program_mut(program)
+            .ok_or_else(|| unusable(program))?
+            .try_into()
+            .map_err(unusable)?;
+        program.load().map_err(unusable)?;
+        program.attach(event).map_err(unusable)?;
+    }
+    if follow_fork {
+        let program: &mut TracePoint = object
+            .ebpf
+            .program_mut("process_forks")
+            .ok_or_else(|| unusable("process_forks"))?
+            .try_into()
+            .map_err(unusable)?;
+        program.load().map_err(unusable)?;
+        program.attach("task", "task_newtask").map_err(|error| {
+            Fault::new(
+                Status::NotAllowed,
+                "cannot follow forks",
+                format!("the tracepoint task:task_newtask cannot be attached: {error}"),
+                "mount tracefs (mount -t tracefs tracefs /sys/kernel/tracing), or leave out --follow-fork",
+            )
+        })?;
+    }
+    Ok(())
+}
+
+fn unusable(why: impl std::fmt::Display) -> Fault {
+    Fault::new(
+        Status::NotAllowed,
+        "cannot prepare the kernel side",
+        why.to_string(),
+        "run as root; `outlive doctor` tells what this host allows",
+    )
+}

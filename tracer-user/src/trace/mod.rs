@@ -1,0 +1,8 @@
+//! The pipeline put together: processes in, reports out, until time is up, the target ends, or the user has enough.
+
+pub mod kernel;
+pub mod options;
+pub mod process;
+pub mod session;
+pub mod start;
+pub mod summary;

@@ -1,0 +1,52 @@
+//! What a person asked for, checked: the command line and nothing of clap beyond it.
+
+use std::time::Duration;
+
+use crate::ledger::snapshot::Filter;
+use crate::probes::features::LinkKind;
+use crate::report;
+
+/// Which allocations are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// Every one.
+    Exact,
+    /// Sampled by bytes, with this mean distance.
+    Poisson {
+        /// Mean bytes between two samples.
+        mean_bytes: u64,
+    },
+}
+
+impl Selection {
+    /// The mean as kernel programs take it: 0 records everything.
+    pub const fn mean_bytes(self) -> u64 {
+        match self {
+            Self::Exact => 0,
+            Self::Poisson { mean_bytes } => mean_bytes,
+        }
+    }
+}
+
+/// How to trace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TraceOptions {
+    /// Which allocations are recorded.
+    pub selection: Selection,
+    /// Ends tracing; without it, Ctrl-C or the target's end does.
+    pub duration: Option<Duration>,
+    /// Time between two reports.
+    pub interval: Option<Duration>,
+    /// Trace children as targets of their own.
+    pub follow_fork: bool,
+    /// Use this kind of link and no better one.
+    pub force_link: Option<LinkKind>,
+    /// Size of the ring buffer, bytes.
+    pub ring_bytes: u32,
+    /// Sampled blocks that can be followed at a time.
+    pub live_capacity: u32,
+    /// Which blocks count as live.
+    pub filter: Filter,
+    /// How reports are made.
+    pub report: report::Options,
+}

@@ -1,0 +1,357 @@
+//! One tracing run: events in, reports at intervals and at the end.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::collector::event::{Event, Happening};
+use crate::collector::ring::Ring;
+use crate::fault::{Fault, Status};
+use crate::probes::attach::release;
+use crate::report::model::Report;
+use crate::report::{ReportInput, Stack, build, describe_target};
+use crate::symbolise::Symboliser;
+use crate::sys::readiness;
+use crate::sys::usage::monotonic_ns;
+use crate::target::memory::ProcessMemory;
+use crate::target::{ModuleTable, Pid, Target};
+use crate::trace::kernel::Kernel;
+use crate::trace::options::TraceOptions;
+use crate::trace::process::TracedProcess;
+use crate::trace::summary::{RunFacts, cost, loss};
+
+/// How often the ring buffer is looked at: kernel programs wake nobody before it fills up.
+const POLL: Duration = Duration::from_millis(10);
+/// Records read before timers and signals get their turn.
+const BATCH: usize = 65_536;
+
+/// What a run tells its caller while it goes on.
+pub enum Progress<'a> {
+    /// All probes of a process are attached.
+    Tracing(&'a Target),
+    /// A report is due; `last` for the final one of its process.
+    Report {
+        /// The report.
+        report: Box<Report>,
+        /// No more will follow for this process.
+        last: bool,
+    },
+}
+
+/// Where progress goes. It ends the run with an error, or by a break when nobody wants to hear more.
+pub type Listener<'a> = dyn FnMut(Progress<'_>) -> Result<ControlFlow<()>, Fault> + 'a;
+
+/// What ends a run from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserSignal {
+    /// Ends the run with a last report.
+    Finish,
+    /// Was meant for the traced program: this signal is handed on to it.
+    HandOn(i32),
+}
+
+/// Traced processes and the kernel side they share.
+pub struct Session {
+    options: TraceOptions,
+    kernel: Kernel,
+    ring: Ring,
+    modules: ModuleTable,
+    symboliser: Symboliser,
+    processes: BTreeMap<Pid, TracedProcess>,
+    /// Children that were forked and are not followed yet.
+    children: Vec<Pid>,
+}
+
+impl Session {
+    /// Prepares the kernel side. Must be called inside a tokio runtime.
+    pub fn open(options: TraceOptions) -> Result<Self, Fault> {
+        let (kernel, ring) = Kernel::open(&options)?;
+        Ok(Self {
+            options,
+            kernel,
+            ring,
+            modules: ModuleTable::new(),
+            symboliser: Symboliser::new(),
+            processes: BTreeMap::new(),
+            children: Vec::new(),
+        })
+    }
+
+    /// Admits a process and attaches to the allocators it has by now; true when there was one.
+    pub fn admit(&mut self, target: Target) -> Result<bool, Fault> {
+        let pid = target.pid;
+        let mean_bytes = self.options.selection.mean_bytes();
+        let mut process =
+            TracedProcess::new(target, mean_bytes, &mut self.modules, &mut self.kernel)?;
+        let attached = process.attach_new(&mut self.modules, &mut self.kernel);
+        if attached.is_err() {
+            release(process.detach(&mut self.kernel));
+        }
+        let attached = attached?;
+        process.start_window();
+        self.processes.insert(pid, process);
+        Ok(attached)
+    }
+
+    /// Attaches to allocators that a process has mapped since.
+    pub fn attach_new(&mut self, pid: Pid) -> Result<bool, Fault> {
+        match self.processes.get_mut(&pid) {
+            Some(process) => process.attach_new(&mut self.modules, &mut self.kernel),
+            None => Ok(false),
+        }
+    }
+
+    /// Fails when nothing is hooked in a process: there is no allocator in it that is known.
+    pub fn require_hooks(&self, pid: Pid) -> Result<(), Fault> {
+        if self.processes.get(&pid).is_some_and(TracedProcess::is_hooked) {
+            return Ok(());
+        }
+        let hidden = self.target(pid).is_some_and(|target| {
+            target.exe_elf.interpreter.is_none() && !target.exe_elf.names.symtab
+        });
+        let (why, remedy) = if hidden {
+            (
+                "it is linked statically and has no symbols: if it holds an allocator, nothing tells where",
+                "trace a build that was not stripped (link without -s)".to_owned(),
+            )
+        } else {
+            (
+                "there is no allocator in it: no file that it has mapped defines malloc and free",
+                format!("`outlive doctor {pid}` lists what was looked at"),
+            )
+        };
+        Err(Fault::new(Status::NoTarget, format!("cannot trace process {pid}"), why, remedy))
+    }
+
+    /// The target of an admitted process.
+    pub fn target(&self, pid: Pid) -> Option<&Target> {
+        self.processes.get(&pid).map(|process| &process.target)
+    }
+
+    /// Runs until the duration is over, all processes have ended, or `signals` says so; the final reports are given to
+    /// the listener before it returns. Probes are released before the last symbols are looked up.
+    pub async fn run(
+        &mut self,
+        mut signals: tokio::sync::mpsc::UnboundedReceiver<UserSignal>,
+        hand_on: &mut (dyn FnMut(i32) + Send),
+        listener: &mut Listener<'_>,
+    ) -> Result<(), Fault> {
+        for process in self.processes.values() {
+            if listener(Progress::Tracing(&process.target))?.is_break() {
+                return Ok(());
+            }
+        }
+        let (ended_sender, mut ended) = tokio::sync::mpsc::unbounded_channel();
+        for process in self.processes.values() {
+            await_end(&process.target, ended_sender.clone())?;
+        }
+        let deadline = self.options.duration.map(|duration| Instant::now() + duration);
+        let mut poll = tokio::time::interval(POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let interval = self.options.interval.unwrap_or(Duration::from_secs(u64::MAX / 4));
+        let first_report = Instant::now().checked_add(interval);
+        let mut next_report = first_report;
+        loop {
+            tokio::select! {
+                biased;
+                signal = signals.recv() => match signal {
+                    Some(UserSignal::HandOn(signal)) => hand_on(signal),
+                    Some(UserSignal::Finish) | None => break,
+                },
+                () = sleep_until(deadline) => break,
+                Some(pid) = ended.recv() => {
+                    if self.end(pid, listener)?.is_break() {
+                        break;
+                    }
+                    if self.processes.values().all(|process| process.ended) {
+                        return Ok(());
+                    }
+                }
+                () = sleep_until(next_report) => {
+                    self.drain();
+                    if self.report_running(false, listener)?.is_break() {
+                        break;
+                    }
+                    next_report = Instant::now().checked_add(interval);
+                }
+                ready = self.ring.ready() => ready.map_err(|error| broken(&error))?,
+                _ = poll.tick() => {}
+            }
+            self.drain_batch();
+            for child in std::mem::take(&mut self.children) {
+                self.follow(child, &ended_sender, listener);
+            }
+        }
+        self.drain();
+        let Self { processes, kernel, .. } = self;
+        release(processes.values_mut().flat_map(|process| process.detach(kernel)).collect());
+        // Events between the last look and the detaching belong to the window.
+        self.drain();
+        self.report_running(true, listener).map(|_| ())
+    }
+
+    /// Reads everything that is in the ring buffer.
+    fn drain(&mut self) {
+        while self.drain_batch() {}
+    }
+
+    /// Applies one batch of events; true when there may be more.
+    fn drain_batch(&mut self) -> bool {
+        let Self { ring, processes, modules, children, .. } = self;
+        let mut executed = Vec::new();
+        let more = ring.drain(BATCH, |event: Event| {
+            let Some(process) = processes.get_mut(&event.pid) else { return };
+            match event.what {
+                Happening::Forked(child) => children.push(child),
+                Happening::Executed => executed.push(event.pid),
+                _ => {}
+            }
+            process.apply(&event, modules);
+        });
+        self.kernel.flush_log();
+        for pid in executed {
+            self.kernel.forget_live(pid);
+            if let (Ok(target), Some(process)) = (Target::open(pid), self.processes.get_mut(&pid)) {
+                process.target = target;
+            }
+            if let Err(fault) = self.attach_new(pid) {
+                tracing::warn!("{pid} runs another program that cannot be traced: {}", fault.why);
+            }
+        }
+        more
+    }
+
+    /// Traces a child as a target of its own. A child that has ended already is a notice, not a failure.
+    fn follow(
+        &mut self,
+        child: Pid,
+        ended: &tokio::sync::mpsc::UnboundedSender<Pid>,
+        listener: &mut Listener<'_>,
+    ) {
+        let followed = Target::open(child).and_then(|target| {
+            self.admit(target)?;
+            let Some(process) = self.processes.get_mut(&child) else { return Ok(()) };
+            process.notices.push(
+                "a followed child: what it allocated before its probes were attached, a few milliseconds, is not seen, \
+                 and what it got from its parent counts as unknown when freed"
+                    .to_owned(),
+            );
+            await_end(&process.target, ended.clone())?;
+            listener(Progress::Tracing(&process.target)).map(|_| ())
+        });
+        if let Err(fault) = followed {
+            tracing::warn!("child {child} is not followed: {}", fault.why);
+        }
+    }
+
+    /// Final report of a process that has ended.
+    fn end(&mut self, pid: Pid, listener: &mut Listener<'_>) -> Result<ControlFlow<()>, Fault> {
+        self.drain();
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        release(process.detach(&mut self.kernel));
+        process.ended = true;
+        let report = Box::new(self.report(pid)?);
+        listener(Progress::Report { report, last: true })
+    }
+
+    fn report_running(
+        &mut self,
+        last: bool,
+        listener: &mut Listener<'_>,
+    ) -> Result<ControlFlow<()>, Fault> {
+        let running: Vec<Pid> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| !process.ended)
+            .map(|(pid, _)| *pid)
+            .collect();
+        for pid in running {
+            let report = Box::new(self.report(pid)?);
+            if listener(Progress::Report { report, last })?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn report(&mut self, pid: Pid) -> Result<Report, Fault> {
+        let facts = RunFacts {
+            counts: self.kernel.counts(),
+            undecodable: self.ring.undecodable,
+            link_kind: self.kernel.link_kind,
+            processes: self.processes.len(),
+        };
+        let sampled = self.options.selection.mean_bytes() != 0;
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return Err(broken(&"a process without a ledger"));
+        };
+        if sampled && facts.counts.lost_events() > 0 && !process.ended {
+            let live = self.kernel.live_blocks(pid);
+            process.ledger.resynchronise(&live);
+        }
+        let snapshot = process
+            .ledger
+            .snapshot(process.cut_ns.unwrap_or_else(monotonic_ns), &self.options.filter);
+        let loss = loss(process, &snapshot, &facts);
+        match ProcessMemory::read(&process.target.process) {
+            // A process that is ending has no memory any more: what it had last is what counts.
+            Ok(memory) if memory.rss_bytes > 0 => process.memory = memory,
+            _ => {}
+        }
+        let Self { symboliser, modules, options, .. } = self;
+        let mut stack = |id| match process.stacks.get(&id) {
+            Some(known) => Stack {
+                frames: symboliser.symbolise_stack(&known.locations, modules),
+                end: Some(known.end),
+            },
+            None => Stack { frames: Vec::new(), end: None },
+        };
+        let mean_bytes = options.selection.mean_bytes();
+        Ok(build(ReportInput {
+            target: describe_target(&process.target, process.allocators.iter().cloned().collect()),
+            start: process.started,
+            end: SystemTime::now(),
+            sample_mean_bytes: (mean_bytes != 0).then_some(mean_bytes),
+            snapshot: &snapshot,
+            stack: &mut stack,
+            loss,
+            memory: process.memory,
+            cost: cost(&facts),
+            options: options.report,
+        }))
+    }
+}
+
+/// Tells when a process ends.
+fn await_end(target: &Target, ended: tokio::sync::mpsc::UnboundedSender<Pid>) -> Result<(), Fault> {
+    let pid = target.pid;
+    let pidfd = target.pidfd.try_clone().map_err(|error| broken(&error))?;
+    let pidfd = readiness::watch(pidfd).map_err(|error| broken(&error))?;
+    tokio::spawn(async move {
+        let ready = pidfd.readable().await.map(|_| ());
+        if ready.is_ok() && ended.send(pid).is_err() {
+            tracing::debug!("{pid} has ended after the run");
+        }
+    });
+    Ok(())
+}
+
+async fn sleep_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn broken(error: &dyn std::fmt::Display) -> Fault {
+    Fault::new(
+        Status::Failed,
+        "tracing broke off",
+        error.to_string(),
+        "run again with -vv and report what it prints",
+    )
+}

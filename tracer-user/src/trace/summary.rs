@@ -1,0 +1,123 @@
+//! From one traced process at an instant to a report.
+
+use tracer_common::counter::Counter;
+use tracer_common::stack::StackEnd;
+
+use crate::collector::counts::Counts;
+use crate::ledger::snapshot::Snapshot;
+use crate::probes::features::LinkKind;
+use crate::report::model::{Cost, Loss};
+use crate::sys::usage;
+use crate::trace::process::TracedProcess;
+
+/// What a report says of the run as a whole.
+#[derive(Clone, Debug)]
+pub struct RunFacts {
+    /// The kernel's counters.
+    pub counts: Counts,
+    /// Ring buffer records of an unknown version.
+    pub undecodable: u64,
+    /// How probes are attached, and whether that is the best this kernel has.
+    pub link_kind: LinkKind,
+    /// Processes traced at once: the kernel's counters are of all of them.
+    pub processes: usize,
+}
+
+/// What is missing from the numbers of a report.
+pub fn loss(process: &TracedProcess, snapshot: &Snapshot, facts: &RunFacts) -> Loss {
+    let count = |counter| facts.counts.get(counter);
+    let ends =
+        |end: StackEnd| process.stacks.values().filter(|stack| stack.end == end).count() as u64;
+    let truncated_stacks = ends(StackEnd::TooDeep);
+    let incomplete_stacks =
+        truncated_stacks + ends(StackEnd::FramePointerLost) + ends(StackEnd::Unreadable);
+    Loss {
+        lost_events: facts.counts.lost_events() + facts.undecodable,
+        untracked_allocations: count(Counter::LiveFull),
+        truncated_stacks,
+        incomplete_stacks,
+        lost_allocations: count(Counter::LostAllocations) + count(Counter::InFlightFull),
+        lost_allocated_bytes: count(Counter::LostAllocatedBytes)
+            + count(Counter::InFlightFullBytes),
+        lost_frees: count(Counter::LostFrees),
+        missed_returns: count(Counter::MissedReturns),
+        missed_return_bytes: count(Counter::MissedReturnBytes),
+        missing_stacks: count(Counter::StackSlotsBusy),
+        unknown_frees: snapshot.unknown_frees,
+        implied_frees: snapshot.implied_frees,
+        notices: notices(process, snapshot, facts),
+    }
+}
+
+/// What tracing has cost so far.
+pub fn cost(facts: &RunFacts) -> Cost {
+    Cost {
+        allocate_hits: facts.counts.get(Counter::AllocateHits),
+        release_hits: facts.counts.get(Counter::ReleaseHits),
+        own_cpu_s: usage::own_cpu_time().as_secs_f64(),
+        own_rss_bytes: usage::own_rss_bytes(),
+    }
+}
+
+fn notices(process: &TracedProcess, snapshot: &Snapshot, facts: &RunFacts) -> Vec<String> {
+    let count = |counter| facts.counts.get(counter);
+    let mut notices = process.notices.clone();
+    let mut add = |number: u64, text: &dyn Fn(u64) -> String| {
+        if number > 0 {
+            notices.push(text(number));
+        }
+    };
+    add(count(Counter::LostAllocations), &|n| {
+        format!(
+            "{n} allocations did not fit in the ring buffer: they are in no site; a larger OUTLIVE_RING_SIZE or --sample helps"
+        )
+    });
+    add(count(Counter::LostFrees), &|n| {
+        format!(
+            "{n} frees did not fit in the ring buffer: up to as many blocks shown live may be gone"
+        )
+    });
+    add(count(Counter::LiveFull), &|n| {
+        format!(
+            "{n} sampled blocks were not followed, the table was full: they count as allocated, not as live; a larger --sample helps"
+        )
+    });
+    add(count(Counter::InFlightFull), &|n| {
+        format!("{n} calls were not recorded: too many threads were inside the allocator at once")
+    });
+    add(count(Counter::MissedReturns), &|n| {
+        format!(
+            "{n} calls never returned (longjmp, or a thread that ended inside the allocator): what they allocated, if anything, is not counted"
+        )
+    });
+    add(count(Counter::StackSlotsBusy), &|n| {
+        format!(
+            "{n} allocations have no stack: too many tasks were preempted in the middle of a stack walk"
+        )
+    });
+    add(count(Counter::UnknownFunctions), &|n| {
+        format!("{n} hits of probes that nothing is known of")
+    });
+    add(count(Counter::UnreadableResults), &|n| {
+        format!("{n} results of posix_memalign could not be read")
+    });
+    add(facts.undecodable, &|n| format!("{n} records of the kernel side could not be understood"));
+    add(snapshot.implied_frees, &|n| {
+        format!(
+            "{n} blocks were given out again without a free that was seen: their frees were lost"
+        )
+    });
+    if facts.link_kind != LinkKind::Session {
+        notices.push(format!(
+            "probes are attached by {} links: every return of an allocating function is trapped too",
+            facts.link_kind.name()
+        ));
+    }
+    if facts.processes > 1 {
+        notices.push(format!(
+            "losses and hits are those of all {} processes traced together",
+            facts.processes
+        ));
+    }
+    notices
+}
