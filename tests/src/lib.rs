@@ -1,0 +1,32 @@
+//! End-to-end tests: the real binary, on real programs, on the real kernel.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`patience`] | bounded waits for a condition |
+//! | [`capture`] | the output of a program, kept and awaited |
+//! | [`compiler`] | builds the programs of `tests/workloads`, cached under `target/workloads` |
+//! | [`counts`] | what a workload says it allocated and freed |
+//! | [`workload`] | a running workload, and the conversation with it |
+//! | [`outlive`] | a running `outlive`, and how it ended |
+//! | [`report`] | a JSON report, and what tests assert of it |
+//!
+//! A test never sleeps until something has probably happened: it starts a workload, attaches, awaits the line on
+//! stderr that says all probes are in place, says `go`, awaits the workload's own counts, stops the tracer, and
+//! compares exact numbers. A report without events can not pass, because no workload's counts are zero.
+//!
+//! The tests need root, a C and a C++ compiler, and the binary: `$OUTLIVE_BIN`, else the release build, else the
+//! debug build.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a test's harness ends the test by panicking"
+)]
+
+pub mod capture;
+pub mod compiler;
+pub mod counts;
+pub mod outlive;
+pub mod patience;
+pub mod report;
+pub mod workload;
