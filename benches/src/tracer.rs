@@ -1,0 +1,177 @@
+//! The tracers that are compared, each started on a process that waits.
+//!
+//! In: a PID. Out: a tracer that is ready, and when it is stopped, evidence that it did trace.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::listen::Listener;
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How a program is traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tracing {
+    /// Not at all.
+    Untraced,
+    /// By outlive, every allocation.
+    Exact,
+    /// By outlive, one allocation every 512 KiB on average.
+    Sampled,
+    /// By memleak, every allocation.
+    Memleak,
+}
+
+impl Tracing {
+    /// All, in the order of the table.
+    pub(crate) const ALL: [Self; 4] = [Self::Untraced, Self::Sampled, Self::Exact, Self::Memleak];
+
+    /// Its name in tables.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Untraced => "untraced",
+            Self::Sampled => "outlive, sampled (512 KiB)",
+            Self::Exact => "outlive, exact",
+            Self::Memleak => "memleak (libbpf-tools)",
+        }
+    }
+}
+
+/// Where the tracers are, and a directory for what they write.
+pub(crate) struct Tracers {
+    /// The binary of outlive.
+    pub(crate) outlive: PathBuf,
+    /// The binary of memleak, if there is one.
+    pub(crate) memleak: Option<PathBuf>,
+    /// A directory for what is compiled and written.
+    pub(crate) work: PathBuf,
+}
+
+/// What a tracer says about its own work.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Evidence {
+    /// Events lost, if the tracer tells.
+    pub(crate) lost_events: Option<u64>,
+}
+
+impl Tracers {
+    /// Whether there is what this takes.
+    pub(crate) fn have(&self, tracing: Tracing) -> bool {
+        tracing != Tracing::Memleak || self.memleak.is_some()
+    }
+
+    /// Traces a process; returns when the probes are in place.
+    pub(crate) fn start(&self, tracing: Tracing, pid: u32) -> Result<Running> {
+        let running = match (tracing, &self.memleak) {
+            (Tracing::Untraced, _) => Ok(Running::Nothing),
+            (Tracing::Exact, _) => self.outlive(pid, &["--exact"]),
+            (Tracing::Sampled, _) => self.outlive(pid, &["--sample", "512KiB"]),
+            (Tracing::Memleak, Some(program)) => self.memleak(program, pid),
+            (Tracing::Memleak, None) => bail!("there is no memleak"),
+        };
+        running.with_context(|| format!("{} does not start", tracing.name()))
+    }
+
+    fn outlive(&self, pid: u32, selection: &[&str]) -> Result<Running> {
+        let report = self.work.join("report.json");
+        let mut command = Command::new(&self.outlive);
+        command.args(["attach", &pid.to_string(), "-f", "json", "--force", "-o"]).arg(&report);
+        let mut child = command.args(selection).stderr(Stdio::piped()).spawn()?;
+        let stderr = child.stderr.take().context("no standard error")?;
+        let mut listener = Listener::new(stderr);
+        listener.await_words("outlive: tracing", PATIENCE)?;
+        Ok(Running::Outlive { child, listener, report })
+    }
+
+    fn memleak(&self, program: &Path, pid: u32) -> Result<Running> {
+        // A terminal, since memleak holds back that it is ready while its output is anything else.
+        let terminal = openpty(None, None).context("there is no terminal to be had")?;
+        let complaints = File::create(self.work.join("memleak.log")).context("cannot write")?;
+        let mut command = Command::new(program);
+        // It reports at the end only: reports are no part of what is compared.
+        command.args(["-p", &pid.to_string(), "100000"]);
+        command.stdin(Stdio::null()).stdout(terminal.slave).stderr(complaints);
+        let child = command.spawn()?;
+        // The command holds the other end of the terminal, which would never end.
+        drop(command);
+        let mut listener = Listener::new(File::from(terminal.master));
+        listener.await_words("Tracing outstanding", PATIENCE)?;
+        Ok(Running::Memleak { child, listener })
+    }
+}
+
+/// A tracer at work.
+pub(crate) enum Running {
+    /// None is.
+    Nothing,
+    /// outlive.
+    Outlive { child: Child, listener: Listener, report: PathBuf },
+    /// memleak.
+    Memleak { child: Child, listener: Listener },
+}
+
+impl Running {
+    /// Stops it and checks that it did its work.
+    pub(crate) fn stop(self) -> Result<Evidence> {
+        match self {
+            Self::Nothing => Ok(Evidence::default()),
+            Self::Outlive { mut child, listener, report } => {
+                let succeeded = interrupt(&mut child)?;
+                ensure!(succeeded, "outlive failed: {}", listener.everything().trim());
+                let report = fs::read_to_string(&report).context("there is no report")?;
+                outlive_evidence(&report)
+            }
+            Self::Memleak { mut child, listener } => {
+                interrupt(&mut child)?;
+                memleak_evidence(&listener.everything())
+            }
+        }
+    }
+}
+
+/// Ends a tracer as Ctrl-C would. One that ended with its target is only waited for.
+fn interrupt(child: &mut Child) -> Result<bool> {
+    let pid = i32::try_from(child.id()).context("not a PID")?;
+    kill(Pid::from_raw(pid), Signal::SIGINT).context("cannot interrupt the tracer")?;
+    Ok(child.wait().context("cannot wait for the tracer")?.success())
+}
+
+fn outlive_evidence(reports: &str) -> Result<Evidence> {
+    let last = reports.lines().last().context("the report is empty")?;
+    let report: Value = serde_json::from_str(last).context("the report is not JSON")?;
+    let hits = report["cost"]["allocate_hits"].as_u64();
+    ensure!(hits != Some(0), "outlive's probes did not run");
+    let lost_events =
+        report["loss"]["lost_events"].as_u64().context("the report tells no losses")?;
+    Ok(Evidence { lost_events: Some(lost_events) })
+}
+
+fn memleak_evidence(said: &str) -> Result<Evidence> {
+    ensure!(said.contains(" allocations from stack"), "memleak saw nothing: {}", said.trim());
+    Ok(Evidence::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tracer_that_saw_nothing_is_no_measurement() {
+        let report = |hits: u32| {
+            format!(r#"{{"cost":{{"allocate_hits":{hits}}},"loss":{{"lost_events":3}}}}"#)
+        };
+        assert_eq!(outlive_evidence(&report(7)).expect("seen").lost_events, Some(3));
+        assert!(outlive_evidence(&report(0)).is_err());
+        assert!(outlive_evidence("").is_err());
+        assert!(memleak_evidence("100 bytes in 1 allocations from stack").is_ok());
+        assert!(memleak_evidence("Top 0 stacks with outstanding allocations:").is_err());
+    }
+}
