@@ -1,7 +1,6 @@
 //! Bad input: each kind ends with its exit status and an error of three lines (what, why, what to do), or works.
 //!
-//! Not here: a kernel that supports too little. This machine has only one kernel; the tests in virtual machines
-//! (`cargo xtask vm test`) boot the others.
+//! A kernel that supports too little is stood in for by a filter that takes bpf(2) away.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -132,6 +131,27 @@ fn ones_own_process_without_rights_is_refused() {
             .error(NOT_ALLOWED);
     assert!(remedy.contains("sudo") || remedy.contains("CAP_"), "{remedy}");
     finished(as_nobody(&outlive).args(["run", "--", "true"])).error(NOT_ALLOWED);
+    assert!(workload.is_running(), "the target is left alone");
+}
+
+#[test]
+fn a_pid_namespace_that_is_not_the_hosts_is_refused() {
+    let script = "sleep 60 & \"$0\" attach $!; status=$?; kill $!; exit $status";
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--mount-proc", "sh", "-c", script]).arg(binary());
+    let [what, why, _] = finished(&mut unshare).error(NOT_ALLOWED);
+    assert!(why.contains("namespace"), "{what}: {why}");
+}
+
+#[test]
+fn a_kernel_without_bpf_is_refused() {
+    let mut workload = Workload::start(&build("c/leak.c", Build::Debug), &["malloc", "1"]);
+    let pid = workload.pid().to_string();
+    for words in [&["attach", &pid][..], &["run", "--", "true"]] {
+        let mut without_bpf = Command::new(build("c/without_bpf.c", Build::Debug));
+        let [what, why, _] = finished(without_bpf.arg(binary()).args(words)).error(NOT_ALLOWED);
+        assert!(why.contains("not implemented"), "{what}: {why}");
+    }
     assert!(workload.is_running(), "the target is left alone");
 }
 

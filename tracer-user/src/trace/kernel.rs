@@ -59,6 +59,7 @@ pub struct Kernel {
 impl Kernel {
     /// Creates maps, loads programs, and attaches those that watch processes.
     pub fn open(options: &TraceOptions) -> Result<(Self, Ring), Fault> {
+        require_initial_pid_namespace()?;
         let kernel_options = KernelOptions {
             sample_mean_bytes: options.selection.mean_bytes(),
             ring_bytes: options.ring_bytes,
@@ -193,6 +194,23 @@ impl Kernel {
         self.next_cookie += 1;
         Ok(cookie)
     }
+}
+
+/// The initial PID namespace's inode (include/linux/proc_ns.h, `PROC_PID_INIT_INO`).
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// Kernel programs know processes by their numbers in the initial namespace: in another one nothing would be recorded.
+fn require_initial_pid_namespace() -> Result<(), Fault> {
+    let namespace = std::fs::read_link("/proc/self/ns/pid").map_err(unusable)?;
+    if namespace.to_string_lossy() == INITIAL_PID_NAMESPACE {
+        return Ok(());
+    }
+    Err(Fault::new(
+        Status::NotAllowed,
+        "cannot trace from here",
+        "outlive runs in a PID namespace of its own, where processes have other numbers than the kernel's",
+        "run it on the host, or in a container that shares the host's PIDs (--pid=host, hostPID: true)",
+    ))
 }
 
 fn choose_link_kind(forced: Option<LinkKind>) -> Result<LinkKind, Fault> {

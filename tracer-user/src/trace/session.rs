@@ -26,6 +26,8 @@ use crate::trace::summary::{RunFacts, cost, loss};
 const POLL: Duration = Duration::from_millis(10);
 /// Records read before timers and signals get their turn.
 const BATCH: usize = 65_536;
+/// The shortest record and its header in the ring buffer, bytes.
+const LEAST_RECORD_BYTES: usize = 32;
 
 /// What a run tells its caller while it goes on.
 pub enum Progress<'a> {
@@ -62,6 +64,8 @@ pub struct Session {
     processes: BTreeMap<Pid, TracedProcess>,
     /// Children that were forked and are not followed yet.
     children: Vec<Pid>,
+    /// Processes traced so far, those that have ended included.
+    admitted: usize,
 }
 
 impl Session {
@@ -76,6 +80,7 @@ impl Session {
             symboliser: Symboliser::new(),
             processes: BTreeMap::new(),
             children: Vec::new(),
+            admitted: 0,
         })
     }
 
@@ -92,6 +97,7 @@ impl Session {
         let attached = attached?;
         process.start_window();
         self.processes.insert(pid, process);
+        self.admitted += 1;
         Ok(attached)
     }
 
@@ -165,7 +171,7 @@ impl Session {
                     if self.end(pid, listener)?.is_break() {
                         break;
                     }
-                    if self.processes.values().all(|process| process.ended) {
+                    if self.processes.is_empty() {
                         return Ok(());
                     }
                 }
@@ -192,9 +198,14 @@ impl Session {
         self.report_running(true, listener).map(|_| ())
     }
 
-    /// Reads everything that is in the ring buffer.
+    /// Reads everything that is in the ring buffer now. What a busy target adds meanwhile may stay for the next time.
     fn drain(&mut self) {
-        while self.drain_batch() {}
+        let most_records = self.options.ring_bytes as usize / LEAST_RECORD_BYTES;
+        for _ in 0..=most_records / BATCH {
+            if !self.drain_batch() {
+                break;
+            }
+        }
     }
 
     /// Applies one batch of events; true when there may be more.
@@ -255,6 +266,7 @@ impl Session {
         release(process.detach(&mut self.kernel));
         process.ended = true;
         let report = Box::new(self.report(pid)?);
+        self.processes.remove(&pid);
         listener(Progress::Report { report, last: true })
     }
 
@@ -263,12 +275,7 @@ impl Session {
         last: bool,
         listener: &mut Listener<'_>,
     ) -> Result<ControlFlow<()>, Fault> {
-        let running: Vec<Pid> = self
-            .processes
-            .iter()
-            .filter(|(_, process)| !process.ended)
-            .map(|(pid, _)| *pid)
-            .collect();
+        let running: Vec<Pid> = self.processes.keys().copied().collect();
         for pid in running {
             let report = Box::new(self.report(pid)?);
             if listener(Progress::Report { report, last })?.is_break() {
@@ -283,7 +290,7 @@ impl Session {
             counts: self.kernel.counts(),
             undecodable: self.ring.undecodable,
             link_kind: self.kernel.link_kind,
-            processes: self.processes.len(),
+            processes: self.admitted,
         };
         let sampled = self.options.selection.mean_bytes() != 0;
         let Some(process) = self.processes.get_mut(&pid) else {
