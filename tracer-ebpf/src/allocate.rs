@@ -14,9 +14,9 @@ use tracer_common::function::{FunctionInfo, IMPOSSIBLE_SIZE_BYTES, Shape};
 use tracer_common::live::{LiveBlock, LiveKey};
 use tracer_common::stack::NO_STACK;
 
-use crate::call::{Registers, Thread, is_nested, read_user};
+use crate::call::{Registers, Thread, is_traced_call, read_user};
 use crate::counters::{add, count};
-use crate::maps::{Call, FUNCTIONS, IN_FLIGHT, LIVE, SAMPLE_MEAN_BYTES, TARGETS, call_flags};
+use crate::maps::{Call, FUNCTIONS, IN_FLIGHT, LIVE, SAMPLE_MEAN_BYTES, call_flags};
 use crate::sample::{Decision, decide};
 use crate::{emit, stack};
 
@@ -123,11 +123,7 @@ fn choose_all(
     shape: Shape,
     call: &mut Call,
 ) -> bool {
-    if TARGETS.get_ptr(thread.tgid).is_none() {
-        return false;
-    }
-    if is_nested(thread, registers, info) {
-        count(Counter::NestedCalls);
+    if !is_traced_call(thread, registers, info) {
         return false;
     }
     call.flags = call_flags::RECORDED;
@@ -161,11 +157,7 @@ fn choose_sampled(
     if call.flags == 0 && old.is_none() {
         return false;
     }
-    if TARGETS.get_ptr(thread.tgid).is_none() {
-        return false;
-    }
-    if is_nested(thread, registers, info) {
-        count(Counter::NestedCalls);
+    if !is_traced_call(thread, registers, info) {
         return false;
     }
     if let Some(block) = old {

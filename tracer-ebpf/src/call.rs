@@ -16,7 +16,7 @@ use tracer_common::live::LiveKey;
 
 use crate::counters::{add, count};
 use crate::emit;
-use crate::maps::{Call, IN_FLIGHT, LIVE, SAMPLE_MEAN_BYTES, call_flags};
+use crate::maps::{Call, IN_FLIGHT, LIVE, SAMPLE_MEAN_BYTES, TARGETS, call_flags};
 
 /// The thread that runs the probed instruction.
 #[derive(Clone, Copy)]
@@ -39,7 +39,7 @@ impl Thread {
 /// Registers of the probed thread.
 #[derive(Clone, Copy)]
 pub struct Registers {
-    /// First five arguments.
+    /// First three arguments.
     pub arguments: [u64; 3],
     /// Return value.
     pub result: u64,
@@ -81,12 +81,25 @@ pub fn read_user_pair(address: u64) -> Option<[u64; 2]> {
     unsafe { bpf_probe_read_user(address as *const [u64; 2]) }.ok()
 }
 
+/// Whether a call is one to record: made in a traced process, and not by another hooked function.
+#[inline(always)]
+pub fn is_traced_call(thread: Thread, registers: &Registers, info: &FunctionInfo) -> bool {
+    if TARGETS.get_ptr(thread.tgid).is_none() {
+        return false;
+    }
+    let nested = is_nested(thread, registers, info);
+    if nested {
+        count(Counter::NestedCalls);
+    }
+    !nested
+}
+
 /// Whether the thread is inside a hooked function that now calls this one.
 ///
 /// `info` is the row of the function entered. A call left behind by a longjmp is forgotten, counted, and its withdrawn
 /// block told as abandoned.
 #[inline(always)]
-pub fn is_nested(thread: Thread, registers: &Registers, info: &FunctionInfo) -> bool {
+fn is_nested(thread: Thread, registers: &Registers, info: &FunctionInfo) -> bool {
     // SAFETY: the element belongs to this thread; nobody else writes or removes it while the thread is here.
     let Some(outer) = (unsafe { IN_FLIGHT.get(thread.tid) }) else {
         return false;

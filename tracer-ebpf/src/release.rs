@@ -10,10 +10,10 @@ use tracer_common::counter::Counter;
 use tracer_common::event::EventKind;
 use tracer_common::live::LiveKey;
 
-use crate::call::{Registers, Thread, is_nested};
+use crate::call::{Registers, Thread, is_traced_call};
 use crate::counters::count;
 use crate::emit;
-use crate::maps::{FUNCTIONS, LIVE, SAMPLE_MEAN_BYTES, TARGETS};
+use crate::maps::{FUNCTIONS, LIVE, SAMPLE_MEAN_BYTES};
 
 /// Entry of free and its like.
 #[uprobe]
@@ -40,18 +40,11 @@ pub fn release_enter(context: ProbeContext) -> u32 {
 /// When every allocation is recorded: whether the process is traced and the call is the program's own.
 #[inline(always)]
 fn is_wanted(context: &ProbeContext, thread: Thread, registers: &Registers) -> bool {
-    if TARGETS.get_ptr(thread.tgid).is_none() {
-        return false;
-    }
     // SAFETY: the helper takes the program's own context.
     let function = unsafe { bpf_get_attach_cookie(context.as_ptr()) };
     let Some(info) = FUNCTIONS.get(function as u32) else {
         count(Counter::UnknownFunctions);
         return false;
     };
-    if is_nested(thread, registers, info) {
-        count(Counter::NestedCalls);
-        return false;
-    }
-    true
+    is_traced_call(thread, registers, info)
 }

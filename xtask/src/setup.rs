@@ -1,6 +1,6 @@
 //! `cargo xtask setup`: the tools that building the kernel programs takes, once.
 //!
-//! In: the compiler in use, crates.io, rustup or Debian. Out, under `target/tools`: `bin/bpf-linker`, the file
+//! In: the compiler in use, the crate registry, rustup or Debian. Out, under `target/tools`: `bin/bpf-linker`, the file
 //! `rust-src.path` when the sources are not rustup's, and `stamp`, which the product's build script watches.
 
 use std::os::unix::fs::symlink;
@@ -69,10 +69,7 @@ impl<'a> Stamp<'a> {
         self.lines.retain(|line| name != "rustc" && line.0 != name);
         self.lines.push((name.to_owned(), value.to_owned()));
         let lines = self.lines.iter().map(|(name, value)| format!("{name} {value}"));
-        let text = lines.chain([String::new()]).collect::<Vec<_>>().join(
-            "
-",
-        );
+        let text = lines.chain([String::new()]).collect::<Vec<_>>().join("\n");
         fs::write(self.tools.join("stamp"), text)
             .context("cannot write target/tools/stamp")
             .or_fail(
@@ -140,7 +137,7 @@ fn of_rustup(toolchain: &Toolchain) -> Result<(), String> {
 
 fn bpf_linker(toolchain: &Toolchain, tools: &Path) -> Result<()> {
     let what = "bpf-linker cannot be built";
-    let remedy = "check that crates.io is reachable and a C compiler is installed, then run `cargo xtask setup` again";
+    let remedy = "check that the crate registry is reachable and a C compiler is installed, then run `cargo xtask setup` again";
     let _shown = progress::step(&format!("building bpf-linker {LINKER_VERSION} (a minute or so)"));
     let prefix = link_llvm(toolchain, tools)
         .or_fail(what, "use the toolchain of rust-toolchain.toml from rustup")?;
