@@ -154,8 +154,9 @@ fn input_output_and_arguments_pass_through() {
 
 #[test]
 fn interrupting_the_tracer_ends_the_command_and_reports() {
-    // Ctrl-C reaches both; the command decides.
-    let mut run = Run::start("sh", &["-c", "trap 'exit 3' INT; echo ready; read line; exit 4"]);
+    // Ctrl-C reaches both; the command decides. It does not read, so that the end of its input cannot end it first.
+    let script = "trap 'kill $!; exit 3' INT; tail -f /dev/null & echo ready; wait; exit 4";
+    let mut run = Run::start("sh", &["-c", script]);
     run.outlive.talk.hear_word("ready");
     run.outlive.signal(Signal::SIGINT);
     let (finished, report) = run.finish();

@@ -1,0 +1,131 @@
+//! The caller of a frame by unwind tables: complete stacks of code that was built without frame pointers.
+
+use tracer_common::limits::MAX_CODE_RANGES;
+use tracer_common::stack::StackEnd;
+use tracer_common::unwind::{CfaKind, CodeMap, CodeRange, PAGE_BITS, Rule, row_address, row_rule};
+
+use super::caller_by_frame_pointer;
+use crate::call::read_user;
+use crate::maps::{CODE_MAPS, StackWalk, UNWIND_PAGES, UNWIND_ROWS, UNWIND_RULES};
+
+/// Steps of the search for a range: each halves what is left.
+const RANGE_STEPS: u32 = MAX_CODE_RANGES.ilog2();
+/// Steps of the search for a row in a page of 64 KiB.
+const ROW_STEPS: u32 = PAGE_BITS + 1;
+/// Where the signal context keeps rbp, rsp and rip, from the stack pointer that the handler returns to
+/// (arch/x86/include/uapi/asm/sigcontext.h in `struct rt_sigframe`).
+const SIGNAL_FP: u64 = 120;
+const SIGNAL_SP: u64 = 160;
+const SIGNAL_IP: u64 = 168;
+
+/// Moves to the caller of the current frame.
+#[inline(always)]
+pub fn caller(walk: &mut StackWalk) -> Result<(), StackEnd> {
+    // A return address can be the first byte after its function, when the call does not return.
+    let Some(rule) = find_rule(walk, walk.ip.wrapping_sub(1)) else {
+        return caller_by_frame_pointer(walk);
+    };
+    const STACK_POINTER: u32 = CfaKind::StackPointer as u32;
+    const FRAME_POINTER: u32 = CfaKind::FramePointer as u32;
+    const OUTERMOST: u32 = CfaKind::Outermost as u32;
+    const SIGNAL: u32 = CfaKind::Signal as u32;
+    let base = match rule.cfa_kind {
+        STACK_POINTER => walk.sp,
+        FRAME_POINTER => walk.fp,
+        OUTERMOST => return Err(StackEnd::Root),
+        SIGNAL => return caller_of_handler(walk),
+        _ => return caller_by_frame_pointer(walk),
+    };
+    let cfa = base.wrapping_add(rule.cfa_offset as i64 as u64);
+    let return_address = read_user(cfa.wrapping_sub(8)).ok_or(StackEnd::Unreadable)?;
+    if rule.fp_saved != 0 {
+        let saved = cfa.wrapping_add(rule.fp_offset as i64 as u64);
+        walk.fp = read_user(saved).ok_or(StackEnd::Unreadable)?;
+    }
+    if return_address == 0 {
+        return Err(StackEnd::Root);
+    }
+    walk.sp = cfa;
+    walk.ip = return_address;
+    Ok(())
+}
+
+/// The interrupted instruction is not a return address: one more makes it look like one to whoever looks it up.
+#[inline(always)]
+fn caller_of_handler(walk: &mut StackWalk) -> Result<(), StackEnd> {
+    let fp = read_user(walk.sp.wrapping_add(SIGNAL_FP)).ok_or(StackEnd::Unreadable)?;
+    let ip = read_user(walk.sp.wrapping_add(SIGNAL_IP)).ok_or(StackEnd::Unreadable)?;
+    let sp = read_user(walk.sp.wrapping_add(SIGNAL_SP)).ok_or(StackEnd::Unreadable)?;
+    walk.fp = fp;
+    walk.ip = ip.wrapping_add(1);
+    walk.sp = sp;
+    Ok(())
+}
+
+/// The rule for an address of the process's code.
+#[inline(always)]
+fn find_rule(walk: &mut StackWalk, address: u64) -> Option<&'static Rule> {
+    if address < walk.range.start || address >= walk.range.end {
+        walk.range = *find_range(walk.record.tgid, address)?;
+    }
+    let distance = address.wrapping_sub(walk.range.bias);
+    let page = (distance >> PAGE_BITS) as u32;
+    if page >= walk.range.pages {
+        return None;
+    }
+    let page = walk.range.first_page + page;
+    let (first, end) = (*UNWIND_PAGES.get(page)?, *UNWIND_PAGES.get(page + 1)?);
+    let row = find_row(first, end, distance as u32 & ((1 << PAGE_BITS) - 1))?;
+    UNWIND_RULES.get(row_rule(row))
+}
+
+/// The range that holds an address. Without branches in the search the verifier sees one path through it.
+#[inline(always)]
+fn find_range(tgid: u32, address: u64) -> Option<&'static CodeRange> {
+    let map: *const CodeMap = CODE_MAPS.get_ptr(tgid)?;
+    let mut low = 0_usize;
+    let mut half = MAX_CODE_RANGES / 2;
+    for _ in 0..RANGE_STEPS {
+        let middle = (low + half) & (MAX_CODE_RANGES - 1);
+        // SAFETY: the pointer is to a map element, the index is below the number of ranges.
+        let range = unsafe { &*(&raw const (*map).ranges).cast::<CodeRange>().add(middle) };
+        if range.start <= address {
+            low = middle;
+        }
+        half >>= 1;
+    }
+    // SAFETY: as above.
+    let range = unsafe {
+        &*(&raw const (*map).ranges).cast::<CodeRange>().add(low & (MAX_CODE_RANGES - 1))
+    };
+    (address >= range.start && address < range.end).then_some(range)
+}
+
+/// The last row of a page that starts at or before an address.
+#[inline(always)]
+fn find_row(first: u32, end: u32, low_address: u32) -> Option<u32> {
+    let mut low = first;
+    let mut count = end.wrapping_sub(first);
+    if count == 0 || count > 1 << PAGE_BITS {
+        return None;
+    }
+    for _ in 0..ROW_STEPS {
+        if count <= 1 {
+            break;
+        }
+        let half = count >> 1;
+        let before =
+            i64::from(row_address(row(low.wrapping_add(half))?)) - i64::from(low_address) - 1;
+        // All ones when the row starts at or before the address.
+        let mask = (before >> 63) as u32;
+        low = low.wrapping_add(half & mask);
+        count -= half;
+    }
+    row(low)
+}
+
+#[inline(always)]
+fn row(index: u32) -> Option<u32> {
+    let pair = *UNWIND_ROWS.get(index >> 1)?;
+    Some((pair >> ((index & 1) * 32)) as u32)
+}
