@@ -196,7 +196,7 @@ impl Kernel {
     }
 }
 
-/// The initial PID namespace's inode (include/linux/proc_ns.h, `PROC_PID_INIT_INO`).
+/// The initial PID namespace's inode (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Kernel programs know processes by their numbers in the initial namespace: in another one nothing would be recorded.
