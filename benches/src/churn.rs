@@ -13,6 +13,8 @@ use crate::tracer::{Tracers, Tracing};
 
 /// Windows that count; one more comes first and does not, while caches and maps fill.
 const WINDOWS: u32 = 5;
+/// Fewer than the slots, all of which hold a block at the end.
+const LEAST_ALLOCATIONS: u64 = 1000;
 
 /// Compiles the loop into `directory`.
 pub(crate) fn compile(directory: &Path) -> Result<PathBuf> {
@@ -34,7 +36,8 @@ pub(crate) fn measure(program: &Path, tracers: &Tracers, tracing: Tracing) -> Re
     for _ in 0..WINDOWS {
         least = least.min(churn.window()?);
     }
-    let evidence = tracer.stop().with_context(|| format!("of {}", tracing.name()))?;
+    let evidence =
+        tracer.stop(LEAST_ALLOCATIONS).with_context(|| format!("of {}", tracing.name()))?;
     Ok(Measured { cost: least, evidence })
 }
 

@@ -13,6 +13,9 @@ use nix::sys::time::TimeValLike as _;
 use crate::overhead::Measured;
 use crate::tracer::{Tracers, Tracing};
 
+/// Fewer than the compiler leaves behind, which are some 60,000.
+const LEAST_ALLOCATIONS: u64 = 10_000;
+
 /// The compiler and what it is given.
 pub(crate) struct Compilation {
     compiler: PathBuf,
@@ -48,7 +51,8 @@ impl Compilation {
         let status = child.wait().context("cannot wait for the compiler")?;
         let cost = children_s()? - before;
         ensure!(status.success(), "the compiler ended with {status}");
-        let evidence = tracer.stop().with_context(|| format!("of {}", tracing.name()))?;
+        let evidence =
+            tracer.stop(LEAST_ALLOCATIONS).with_context(|| format!("of {}", tracing.name()))?;
         Ok(Measured { cost, evidence })
     }
 }
