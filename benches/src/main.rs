@@ -9,6 +9,7 @@ mod listen;
 mod overhead;
 mod table;
 mod tracer;
+mod versions;
 
 use std::fs;
 use std::path::PathBuf;
@@ -35,18 +36,18 @@ enum Benchmark {
 #[derive(clap::Args)]
 struct Overhead {
     /// The binary of outlive
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "OUTLIVE_BIN", value_name = "FILE")]
     outlive: PathBuf,
     /// The binary of memleak; without it, its row says that it is missing
     #[arg(long, value_name = "FILE")]
     memleak: Option<PathBuf>,
     /// A directory for what is compiled
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", default_value = "target/benches")]
     work: PathBuf,
     /// How often each measurement is repeated; the least time counts
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Write the ratios to this page, too
+    /// Write the results to this page, too
     #[arg(long, value_name = "FILE")]
     document: Option<PathBuf>,
 }
@@ -69,7 +70,7 @@ fn measure(arguments: Overhead) -> Result<()> {
     let rows = overhead::measure(&tracers, rounds)?;
     print!("{}", table::text(&rows));
     if let Some(path) = document {
-        let page = table::page(&rows, &host::describe());
+        let page = table::page(&rows, &host::describe(), &versions::describe(&tracers));
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)
                 .with_context(|| format!("cannot create {}", directory.display()))?;

@@ -1,7 +1,6 @@
 //! The results as a table for the terminal, and as a page of the documentation.
 //!
-//! In: [`Row`]s, the first of which is untraced. Out: text; the page holds ratios only, since times depend on the
-//! machine far more than ratios do.
+//! In: [`Row`]s, the first of which is untraced. Out: text.
 
 use crate::overhead::{Measured, Row};
 use crate::tracer::Tracing;
@@ -10,35 +9,72 @@ const NONE: &str = "-";
 const INTRODUCTION: &str = "\
 # What tracing costs
 
-Written by `cargo xtask bench overhead` (as root); all numbers of a table come from one run of it.
+Written by `cargo xtask bench overhead` (as root); all numbers come from one run of it.
 
 ";
-const HEAD: &str = "\
-| | malloc/free loop: times untraced | added, of memleak's | C++ compiler: times untraced | added, of memleak's \
-| events lost |
-|---|---|---|---|---|---|
-";
-const EXPLANATION: &str = "
-`malloc/free loop` does nothing but allocate and free: 1024 slots, blocks of 16 to 527 bytes, a call stack 16 deep, one
-thread (`benches/workloads/churn.c`). It is the worst case. `C++ compiler` is a real program: `cc1plus -O2` on a file
-that includes `<regex>`, `<map>` and `<future>`, traced from its first instruction. Both are measured in processor time
-of the traced program, user and kernel; each number is the least of several runs, since whatever else a machine does
-only adds to it.
+const COLUMNS: &str = "\
+## What the columns mean
+
+Times are processor time of the traced program, user and kernel; each is the least of several runs, since whatever else
+a machine does only adds to it. Times depend on the machine far more than ratios do.
 
 | column | is |
 |---|---|
+| ns for a pair | nanoseconds for one malloc and one free |
+| CPU s | seconds for the whole compilation |
 | times untraced | the program's time over its time when nothing traces it |
 | added, of memleak's | the time that tracing adds, over the time that memleak adds: 0.5 is half of its cost |
 | events lost | what the tracer itself reports as lost in all runs, and so not in its result; `-`: it does not tell |
+
+No row measures nothing: a run counts only if the tracer reports allocations in a number that the workload alone
+explains, which are probe hits for outlive and outstanding allocations for memleak.
 
 memleak is the one of Debian's package `libbpf-tools`. It walks frame pointers, records every allocation, and is asked
 for one report at the end.
 ";
 
+/// A workload as the page shows it.
+struct Workload {
+    title: &'static str,
+    explanation: &'static str,
+    /// The column of times, and their digits after the point.
+    unit: &'static str,
+    digits: usize,
+    of: fn(&Row) -> Option<Measured>,
+    /// What the time added by tracing is expected not to exceed, in parts of what memleak adds.
+    expected: &'static [(Tracing, f64)],
+}
+
+const WORKLOADS: [Workload; 2] = [
+    Workload {
+        title: "malloc/free loop",
+        explanation: "\
+It does nothing but allocate and free: 1024 slots, blocks of 16 to 527 bytes, a call stack 16 deep, one thread
+(`benches/workloads/churn.c`). It is the worst case. Tracers attach to it while it runs.
+",
+        unit: "ns for a pair",
+        digits: 1,
+        of: |row| row.churn,
+        expected: &[(Tracing::Sampled, 0.25), (Tracing::Exact, 0.35)],
+    },
+    Workload {
+        title: "C++ compiler",
+        explanation: "\
+A real program: `cc1plus -O2` on a file that includes `<regex>`, `<map>` and `<future>`
+(`benches/workloads/compiled.cpp`), traced from its first instruction: tracers attach to a shell that then becomes the
+compiler.
+",
+        unit: "CPU s",
+        digits: 2,
+        of: |row| row.compilation,
+        expected: &[],
+    },
+];
+
 /// The numbers of one workload: how they look against untraced and against memleak.
 struct Ratios {
-    times_untraced: String,
-    of_memleaks: String,
+    times_untraced: Option<f64>,
+    of_memleaks: Option<f64>,
 }
 
 fn ratios(rows: &[Row], row: &Row, of: fn(&Row) -> Option<Measured>) -> Ratios {
@@ -46,16 +82,19 @@ fn ratios(rows: &[Row], row: &Row, of: fn(&Row) -> Option<Measured>) -> Ratios {
     let cost = |tracing| cost(tracing).map(|measured| measured.cost);
     let (untraced, memleak) = (cost(Tracing::Untraced), cost(Tracing::Memleak));
     let this = cost(row.tracing);
-    let times = this.zip(untraced).map(|(this, untraced)| this / untraced);
-    let added = match (this, untraced, memleak) {
+    let times_untraced = this.zip(untraced).map(|(this, untraced)| this / untraced);
+    let of_memleaks = match (this, untraced, memleak) {
         _ if row.tracing == Tracing::Untraced => None,
         (Some(this), Some(untraced), Some(memleak)) if memleak > untraced => {
             Some((this - untraced) / (memleak - untraced))
         }
         _ => None,
     };
-    let shown = |ratio: Option<f64>| ratio.map_or(NONE.to_owned(), |ratio| format!("{ratio:.2}"));
-    Ratios { times_untraced: shown(times), of_memleaks: shown(added) }
+    Ratios { times_untraced, of_memleaks }
+}
+
+fn shown(number: Option<f64>, digits: usize) -> String {
+    number.map_or(NONE.to_owned(), |number| format!("{number:.digits$}"))
 }
 
 fn lost(row: &Row) -> String {
@@ -85,11 +124,11 @@ pub(crate) fn text(rows: &[Row]) -> String {
         line([
             row.tracing.name().to_owned(),
             time(row.churn, 1),
-            churn.times_untraced,
-            churn.of_memleaks,
+            shown(churn.times_untraced, 2),
+            shown(churn.of_memleaks, 2),
             time(row.compilation, 2),
-            compilation.times_untraced,
-            compilation.of_memleaks,
+            shown(compilation.times_untraced, 2),
+            shown(compilation.of_memleaks, 2),
             lost(row),
         ])
     });
@@ -97,23 +136,49 @@ pub(crate) fn text(rows: &[Row]) -> String {
 }
 
 /// The page of the documentation.
-pub(crate) fn page(rows: &[Row], host: &str) -> String {
+pub(crate) fn page(rows: &[Row], host: &str, versions: &str) -> String {
+    let workloads: String = WORKLOADS.iter().map(|workload| section(rows, workload)).collect();
+    format!("{INTRODUCTION}{host}.\n\n{versions}.\n\n{workloads}{COLUMNS}")
+}
+
+fn section(rows: &[Row], workload: &Workload) -> String {
+    let Workload { title, explanation, unit, digits, of, .. } = workload;
     let lines = rows.iter().map(|row| {
-        let churn = ratios(rows, row, |row| row.churn);
-        let compilation = ratios(rows, row, |row| row.compilation);
-        let missing = if row.churn.is_none() { " (could not be had for this run)" } else { "" };
+        let measured = of(row);
+        let Ratios { times_untraced, of_memleaks } = ratios(rows, row, *of);
+        let missing = if measured.is_none() { " (could not be had for this run)" } else { "" };
+        let lost = measured.and_then(|known| known.evidence.lost_events);
         let cells = [
             format!("{}{missing}", row.tracing.name()),
-            churn.times_untraced,
-            churn.of_memleaks,
-            compilation.times_untraced,
-            compilation.of_memleaks,
-            lost(row),
+            shown(measured.map(|known| known.cost), *digits),
+            shown(times_untraced, 2),
+            shown(of_memleaks, 2),
+            lost.map_or(NONE.to_owned(), |lost| lost.to_string()),
         ];
         format!("| {} |\n", cells.join(" | "))
     });
     let lines: String = lines.collect();
-    format!("{INTRODUCTION}{host}.\n\n{HEAD}{lines}{EXPLANATION}")
+    let verdicts: String = rows.iter().filter_map(|row| verdict(rows, row, workload)).collect();
+    let end = if verdicts.is_empty() { "" } else { "\n" };
+    format!(
+        "## {title}\n\n{explanation}\n\
+         | | {unit} | times untraced | added, of memleak's | events lost |\n\
+         |---|---|---|---|---|\n{lines}\n{verdicts}{end}"
+    )
+}
+
+/// Whether the time added is what is expected, if anything is.
+fn verdict(rows: &[Row], row: &Row, workload: &Workload) -> Option<String> {
+    let (_, bound) = workload.expected.iter().find(|(tracing, _)| *tracing == row.tracing)?;
+    let came_out = match ratios(rows, row, workload.of).of_memleaks {
+        None => "not known in this run".to_owned(),
+        Some(ratio) if ratio <= *bound => format!("{ratio:.3}, as expected"),
+        Some(ratio) => format!("{ratio:.3}, **more than expected**"),
+    };
+    Some(format!(
+        "- {}: at most {bound} of memleak's is expected; {came_out}.\n",
+        row.tracing.name()
+    ))
 }
 
 #[cfg(test)]
@@ -133,10 +198,23 @@ mod tests {
             row(Tracing::Exact, Some(4.0), Some(3)),
             row(Tracing::Memleak, Some(10.0), None),
         ];
-        let page = page(&rows, "a machine");
-        assert!(page.contains("| untraced | 1.00 | - | 1.00 | - | - |"), "{page}");
-        assert!(page.contains("| outlive, exact | 2.00 | 0.25 | 2.00 | 0.25 | 6 |"), "{page}");
-        assert!(page.contains("| memleak (libbpf-tools) | 5.00 | 1.00 | 5.00 | 1.00 | - |"));
+        let page = page(&rows, "a machine", "tools");
+        assert!(page.contains("| untraced | 2.0 | 1.00 | - | - |"), "{page}");
+        assert!(page.contains("| outlive, exact | 4.0 | 2.00 | 0.25 | 3 |"), "{page}");
+        assert!(page.contains("| outlive, exact | 4.00 | 2.00 | 0.25 | 3 |"), "{page}");
+        assert!(page.contains("| memleak (libbpf-tools) | 10.0 | 5.00 | 1.00 | - |"), "{page}");
+        assert!(page.contains("at most 0.35 of memleak's is expected; 0.250, as expected"));
+    }
+
+    #[test]
+    fn what_exceeds_the_expectation_is_said() {
+        let rows = [
+            row(Tracing::Untraced, Some(2.0), None),
+            row(Tracing::Exact, Some(6.0), Some(0)),
+            row(Tracing::Memleak, Some(10.0), None),
+        ];
+        let page = page(&rows, "a machine", "tools");
+        assert!(page.contains("0.500, **more than expected**"), "{page}");
     }
 
     #[test]
@@ -146,9 +224,10 @@ mod tests {
             row(Tracing::Exact, Some(4.0), Some(0)),
             row(Tracing::Memleak, None, None),
         ];
-        let page = page(&rows, "a machine");
-        assert!(page.contains("| outlive, exact | 2.00 | - | 2.00 | - | 0 |"), "{page}");
-        assert!(page.contains("(could not be had for this run) | - | - | - | - | - |"), "{page}");
+        let page = page(&rows, "a machine", "tools");
+        assert!(page.contains("| outlive, exact | 4.0 | 2.00 | - | 0 |"), "{page}");
+        assert!(page.contains("(could not be had for this run) | - | - | - | - |"), "{page}");
+        assert!(page.contains("not known in this run"), "{page}");
         assert!(text(&rows).contains("outlive, exact"));
     }
 }

@@ -148,8 +148,8 @@ fn interrupt(child: &mut Child) -> Result<bool> {
 }
 
 fn outlive_evidence(reports: &str, least: u64) -> Result<Evidence> {
-    let last = reports.lines().last().context("the report is empty")?;
-    let report: Value = serde_json::from_str(last).context("the report is not JSON")?;
+    let report = reports.lines().last().context("the report is empty")?;
+    let report: Value = serde_json::from_str(report).context("the report is not JSON")?;
     let hits = report["cost"]["allocate_hits"].as_u64().context("the report tells no hits")?;
     ensure!(hits >= least, "outlive's probes ran {hits} times, not even {least}");
     let lost_events =
