@@ -23,6 +23,10 @@ pub enum Build {
     Debug,
     /// With debug information, optimised: functions are inlined.
     Optimised,
+    /// With debug information, optimised, without frame pointers: as distributions build.
+    NoFramePointers,
+    /// The same, statically linked.
+    NoFramePointersStatic,
     /// Without symbols.
     Stripped,
     /// With debug information, statically linked.
@@ -42,6 +46,8 @@ impl Build {
         match self {
             Self::Debug => &["-g", "-O0"],
             Self::Optimised => &["-g", "-O2"],
+            Self::NoFramePointers => &["-g", "-O2", "-fomit-frame-pointer"],
+            Self::NoFramePointersStatic => &["-g", "-O2", "-fomit-frame-pointer", "-static"],
             Self::Stripped => &["-O1", "-s"],
             Self::Static => &["-g", "-O0", "-static"],
             Self::StaticStripped => &["-O1", "-static", "-s"],

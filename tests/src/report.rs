@@ -73,7 +73,7 @@ impl Report {
         let loss =
             self.value("/loss").as_object().unwrap_or_else(|| panic!("no loss section; {self}"));
         for (name, count) in loss {
-            // Stacks by frame pointers end where the C library's own code does not keep them.
+            // Stacks are the suite `stacks`' subject.
             let about_stacks = name == "incomplete_stacks" || name == "truncated_stacks";
             if name == "notices" || about_stacks || others.contains(&name.as_str()) {
                 continue;

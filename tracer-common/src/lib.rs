@@ -12,3 +12,4 @@ pub mod limits;
 pub mod live;
 pub mod sampling;
 pub mod stack;
+pub mod unwind;

@@ -20,3 +20,15 @@ pub const MAX_FRAME_BYTES: u64 = 1 << 20;
 
 /// Deepest that a hooked function calls another one it forwards to, in bytes of stack.
 pub const MAX_FORWARD_BYTES: u64 = 4096;
+
+/// Ranges of code in one process that have unwind tables; what is beyond is followed by frame pointers.
+pub const MAX_CODE_RANGES: usize = 128;
+
+/// Pages of 64 KiB of code with unwind tables, of all files together.
+pub const MAX_UNWIND_PAGES: u32 = 65_536;
+
+/// Rows of unwind tables, of all files together; two share an element of the kernel's array.
+pub const MAX_UNWIND_ROWS: u32 = 4 << 20;
+
+/// Distinct unwind rules, of all files together. Two thousand serve the largest programs.
+pub const MAX_UNWIND_RULES: u32 = 16_384;

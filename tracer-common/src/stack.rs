@@ -10,7 +10,7 @@ pub enum StackEnd {
     Root = 1,
     /// [`MAX_FRAMES`] frames were kept; there are more.
     TooDeep = 2,
-    /// The frame pointer does not lead further: code built without one, or a corrupt stack.
+    /// No unwind table, and the frame pointer does not lead further: code built without one, or a corrupt stack.
     FramePointerLost = 3,
     /// The stack's memory could not be read.
     Unreadable = 4,

@@ -55,7 +55,7 @@ pub struct CodeRange {
     pub pages: u32,
 }
 
-/// The code of a process, sorted by address; unused ranges start at the end of the address space.
+/// The code of a process, sorted by address; unused ranges come last and start beyond every address ([`UNUSED_START`]).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeMap {
@@ -66,7 +66,7 @@ pub struct CodeMap {
 impl CodeMap {
     /// A map without code.
     pub const EMPTY: Self = Self {
-        ranges: [CodeRange { start: u64::MAX, end: 0, bias: 0, first_page: 0, pages: 0 };
+        ranges: [CodeRange { start: UNUSED_START, end: 0, bias: 0, first_page: 0, pages: 0 };
             MAX_CODE_RANGES],
     };
 }
@@ -74,6 +74,9 @@ impl CodeMap {
 const _: () = assert!(size_of::<Rule>() == 16);
 const _: () = assert!(size_of::<CodeRange>() == 32);
 const _: () = assert!(MAX_CODE_RANGES.is_power_of_two());
+
+/// Where unused ranges start: beyond user addresses, and as a signed number beyond them too.
+pub const UNUSED_START: u64 = 1 << 62;
 
 /// Packs a row.
 pub const fn row(low_address: u16, rule: u16) -> u32 {

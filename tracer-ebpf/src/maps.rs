@@ -1,13 +1,18 @@
 //! All maps: who writes, who reads, and what bounds them.
 
 use aya_ebpf::Global;
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use tracer_common::counter::COUNTERS;
 use tracer_common::function::FunctionInfo;
-use tracer_common::limits::{MAX_FUNCTIONS, MAX_IN_FLIGHT, MAX_TARGETS, STACK_SLOTS};
+use tracer_common::limits::{
+    MAX_FUNCTIONS, MAX_IN_FLIGHT, MAX_TARGETS, MAX_UNWIND_PAGES, MAX_UNWIND_ROWS, MAX_UNWIND_RULES,
+    STACK_SLOTS,
+};
 use tracer_common::live::{LiveBlock, LiveKey};
 use tracer_common::stack::StackRecord;
+use tracer_common::unwind::{CodeMap, CodeRange, Rule};
 
 /// Mean bytes between samples; 0 records every allocation. Set by userspace before the programs are loaded.
 #[unsafe(no_mangle)]
@@ -33,6 +38,23 @@ pub static LIVE: HashMap<LiveKey, LiveBlock> = HashMap::with_max_entries(262_144
 /// Stacks already published.
 #[map]
 pub static SEEN_STACKS: HashMap<u64, u32> = HashMap::with_max_entries(131_072, 0);
+
+/// The code of each process, by tgid. Userspace writes; an update puts a new copy in place of the old one.
+#[map]
+pub static CODE_MAPS: HashMap<u32, CodeMap> =
+    HashMap::with_max_entries(MAX_TARGETS, BPF_F_NO_PREALLOC);
+
+/// Unwind tables: the first row of each page, one more than there are pages.
+#[map]
+pub static UNWIND_PAGES: Array<u64> = Array::with_max_entries(MAX_UNWIND_PAGES, 0);
+
+/// Unwind tables: rows, two in an element since elements take eight bytes anyway.
+#[map]
+pub static UNWIND_ROWS: Array<u64> = Array::with_max_entries(MAX_UNWIND_ROWS / 2, 0);
+
+/// Unwind tables: the rules that rows refer to.
+#[map]
+pub static UNWIND_RULES: Array<Rule> = Array::with_max_entries(MAX_UNWIND_RULES, 0);
 
 /// Slots for stack walks; a task claims one, since another task can preempt it on the same CPU.
 #[map]
@@ -110,6 +132,8 @@ pub struct StackWalk {
     pub sp: u64,
     /// Frame pointer in the current frame.
     pub fp: u64,
+    /// The range of code of the last frame: most frames lie in the same one as the frame before.
+    pub range: CodeRange,
     /// Frames so far, and their hash.
     pub record: StackRecord,
 }

@@ -9,7 +9,7 @@ use tracer_common::event::EventKind;
 use crate::call::{Thread, abandon};
 use crate::counters::count;
 use crate::emit;
-use crate::maps::{IN_FLIGHT, TARGETS};
+use crate::maps::{CODE_MAPS, IN_FLIGHT, TARGETS};
 
 /// Bit of `clone_flags` that makes a thread and not a process (include/uapi/linux/sched.h).
 const CLONE_THREAD: u64 = 0x0001_0000;
@@ -23,6 +23,8 @@ pub fn process_executes(context: RawTracePointContext) -> u32 {
     }
     info!(&context, "process {} runs another program", thread.tgid);
     let _ = IN_FLIGHT.remove(thread.tid);
+    // Its code is another now: frame pointers have to do until userspace has read the new mappings.
+    let _ = CODE_MAPS.remove(thread.tgid);
     if emit::process(EventKind::Executed, thread).is_err() {
         count(Counter::LostProcessEvents);
     }

@@ -1,7 +1,11 @@
 //! Call stacks: walked at the entry of a call, hashed, and published once.
 //!
+//! Callers are found by unwind tables, and by frame pointers where there is none.
+//!
 //! The probed instruction comes before the function has set up its frame, so the caller is at the stack pointer and
 //! the frame pointer is still the caller's.
+
+mod table;
 
 use core::arch::asm;
 use core::ffi::c_void;
@@ -64,6 +68,8 @@ fn start(walk: *mut StackWalk, thread: Thread, registers: &Registers) {
     walk.ip = registers.ip;
     walk.sp = registers.sp;
     walk.fp = registers.fp;
+    walk.range.start = 1;
+    walk.range.end = 0;
     walk.record.kind = EventKind::Stack as u32;
     walk.record.tgid = thread.tgid;
     walk.record.id = hash_seed(thread.tgid);
@@ -80,7 +86,7 @@ unsafe extern "C" fn step(_index: u32, context: *mut c_void) -> i64 {
     let walk = unsafe { &mut **context.cast::<*mut StackWalk>() };
     let depth = walk.record.frame_count;
     keep(walk);
-    let next = if depth == 0 { caller_at_entry(walk) } else { caller_by_frame_pointer(walk) };
+    let next = if depth == 0 { caller_at_entry(walk) } else { table::caller(walk) };
     match next {
         Ok(()) => 0,
         Err(end) => {
@@ -107,8 +113,9 @@ fn caller_at_entry(walk: &mut StackWalk) -> Result<(), StackEnd> {
     Ok(())
 }
 
+/// Moves to the caller by the chain of frame pointers: for code that has no unwind table.
 #[inline(always)]
-fn caller_by_frame_pointer(walk: &mut StackWalk) -> Result<(), StackEnd> {
+pub fn caller_by_frame_pointer(walk: &mut StackWalk) -> Result<(), StackEnd> {
     let fp = walk.fp;
     if fp == 0 {
         return Err(StackEnd::Root);

@@ -10,6 +10,7 @@
 //! | [`sys`] | | every system call and every `unsafe` |
 //! | [`target`] | a PID | a checked process: its modules, rights, identity |
 //! | [`allocators`] | modules | functions to hook |
+//! | [`unwind`] | `.eh_frame` of modules | tables that kernel programs walk stacks by |
 //! | [`probes`] | functions | where exactly to probe, and the links |
 //! | [`collector`] | the ring buffer | typed events, loss |
 //! | [`ledger`] | events | outstanding allocations by call site, with intervals |
@@ -32,3 +33,4 @@ pub mod sys;
 pub mod target;
 pub mod trace;
 pub mod units;
+pub mod unwind;

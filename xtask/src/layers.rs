@@ -13,12 +13,13 @@ use crate::source::{self, File, line_of, words};
 use crate::workspace;
 
 /// The product's modules; each may name itself and those before it.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "fault",
     "units",
     "sys",
     "target",
     "allocators",
+    "unwind",
     "probes",
     "collector",
     "ledger",

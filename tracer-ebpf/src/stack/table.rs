@@ -1,5 +1,7 @@
 //! The caller of a frame by unwind tables: complete stacks of code that was built without frame pointers.
 
+use core::arch::asm;
+
 use tracer_common::limits::MAX_CODE_RANGES;
 use tracer_common::stack::StackEnd;
 use tracer_common::unwind::{CfaKind, CodeMap, CodeRange, PAGE_BITS, Rule, row_address, row_rule};
@@ -74,7 +76,7 @@ fn find_rule(walk: &mut StackWalk, address: u64) -> Option<&'static Rule> {
         return None;
     }
     let page = walk.range.first_page + page;
-    let (first, end) = (*UNWIND_PAGES.get(page)?, *UNWIND_PAGES.get(page + 1)?);
+    let (first, end) = (*UNWIND_PAGES.get(page)? as u32, *UNWIND_PAGES.get(page + 1)? as u32);
     let row = find_row(first, end, distance as u32 & ((1 << PAGE_BITS) - 1))?;
     UNWIND_RULES.get(row_rule(row))
 }
@@ -89,9 +91,9 @@ fn find_range(tgid: u32, address: u64) -> Option<&'static CodeRange> {
         let middle = (low + half) & (MAX_CODE_RANGES - 1);
         // SAFETY: the pointer is to a map element, the index is below the number of ranges.
         let range = unsafe { &*(&raw const (*map).ranges).cast::<CodeRange>().add(middle) };
-        if range.start <= address {
-            low = middle;
-        }
+        // All ones when the range starts after the address: both are far below 2^63.
+        let after = sign_mask(address.wrapping_sub(range.start)) as usize;
+        low = (low & after) | (middle & !after);
         half >>= 1;
     }
     // SAFETY: as above.
@@ -110,9 +112,6 @@ fn find_row(first: u32, end: u32, low_address: u32) -> Option<u32> {
         return None;
     }
     for _ in 0..ROW_STEPS {
-        if count <= 1 {
-            break;
-        }
         let half = count >> 1;
         let before =
             i64::from(row_address(row(low.wrapping_add(half))?)) - i64::from(low_address) - 1;
@@ -122,6 +121,15 @@ fn find_row(first: u32, end: u32, low_address: u32) -> Option<u32> {
         count -= half;
     }
     row(low)
+}
+
+/// All ones for a negative number, else 0. Written so that the compiler does not see a choice in it and makes no branch.
+#[inline(always)]
+fn sign_mask(number: u64) -> u64 {
+    let mut mask = number;
+    // SAFETY: an arithmetic shift of a register.
+    unsafe { asm!("{mask} s>>= 63", mask = inout(reg) mask) };
+    mask
 }
 
 #[inline(always)]

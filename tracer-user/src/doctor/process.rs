@@ -8,6 +8,7 @@ use crate::allocators::discover::discover;
 use crate::target::memory::ProcessMemory;
 use crate::target::{AddressSpace, Kind, Module, ModuleTable, Target};
 use crate::units::human_size;
+use crate::unwind::compile::compile;
 
 pub(super) fn examine(target: &Target) -> Vec<Finding> {
     let mut findings = vec![process(target)];
@@ -24,7 +25,7 @@ pub(super) fn examine(target: &Target) -> Vec<Finding> {
         )),
     }
     findings.push(symbols(target));
-    findings.push(frame_pointers());
+    findings.push(stacks(target));
     findings.extend(memory(target));
     findings
 }
@@ -132,11 +133,15 @@ fn separate_debug_file(build_id: &str) -> Option<PathBuf> {
     Some(Path::new("/usr/lib/debug/.build-id").join(first).join(format!("{rest}.debug")))
 }
 
-fn frame_pointers() -> Finding {
+fn stacks(target: &Target) -> Finding {
+    let rows = compile(&target.exe_file).len();
+    if rows > 0 {
+        return Finding::ok("stacks", format!("its program has unwind tables ({rows} rows)"));
+    }
     Finding::warning(
-        "frame pointers",
-        "not known before tracing: stacks end where code was built without them, and say so",
-        "build with -fno-omit-frame-pointer (Rust: -C force-frame-pointers=yes) if stacks are incomplete",
+        "stacks",
+        "its program has no unwind tables: stacks are followed by frame pointers, and say so where they end early",
+        "keep .eh_frame (do not pass -fno-asynchronous-unwind-tables), or build with -fno-omit-frame-pointer",
     )
 }
 

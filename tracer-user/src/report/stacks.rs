@@ -90,7 +90,7 @@ fn incomplete(end: &str) -> Option<&'static str> {
     match end {
         "root" => None,
         "too-deep" => Some("deeper than outlive keeps"),
-        "frame-pointer-lost" => Some("the code beyond was built without frame pointers"),
+        "frame-pointer-lost" => Some("the code beyond has neither unwind table nor frame pointers"),
         "unreadable" => Some("the stack's memory could not be read"),
         _ => Some("it was not kept"),
     }

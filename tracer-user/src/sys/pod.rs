@@ -3,6 +3,7 @@
 use aya::Pod;
 use tracer_common::function::FunctionInfo;
 use tracer_common::live::{LiveBlock, LiveKey};
+use tracer_common::unwind::{CodeMap, Rule};
 
 macro_rules! plain_data {
     ($(#[$doc:meta] $name:ident($inner:ty);)*) => {$(
@@ -22,4 +23,8 @@ plain_data! {
     LiveEntryKey(LiveKey);
     /// A value of the table of sampled blocks.
     LiveEntry(LiveBlock);
+    /// The code of a process.
+    CodeMapEntry(CodeMap);
+    /// An unwind rule.
+    RuleEntry(Rule);
 }

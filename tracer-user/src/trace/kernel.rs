@@ -22,6 +22,7 @@ use crate::sys::pod::{FunctionRow, LiveEntry, LiveEntryKey};
 use crate::target::elf::Elf;
 use crate::target::{Module, ModuleId, ModuleTable, Pid, VirtAddr};
 use crate::trace::options::TraceOptions;
+use crate::trace::unwinding::UnwindTables;
 
 /// An allocator in a module, planned once and attached in every target that maps it.
 pub struct PlannedModule {
@@ -54,6 +55,8 @@ pub struct Kernel {
     planned: Table<ModuleId, Option<PlannedModule>>,
     next_cookie: u64,
     log: Box<dyn FnMut()>,
+    /// What stacks are walked by.
+    pub unwind: UnwindTables,
 }
 
 impl Kernel {
@@ -78,6 +81,7 @@ impl Kernel {
             counters: PerCpuArray::try_from(object.take_map("COUNTERS_BY_CPU")?)
                 .map_err(unusable)?,
             log: object.take_log()?,
+            unwind: UnwindTables::open(&mut object)?,
             object,
             programs,
             link_kind,
@@ -98,6 +102,7 @@ impl Kernel {
             tracing::debug!("{pid} was not admitted: {error}");
         }
         self.forget_live(pid);
+        self.unwind.forget(pid);
     }
 
     /// Plans a module, once. `None` when it holds no allocator.
@@ -261,7 +266,7 @@ fn watch_processes(object: &mut KernelObject, follow_fork: bool) -> Result<(), F
     Ok(())
 }
 
-fn unusable(why: impl std::fmt::Display) -> Fault {
+pub(super) fn unusable(why: impl std::fmt::Display) -> Fault {
     Fault::new(
         Status::NotAllowed,
         "cannot prepare the kernel side",

@@ -6,3 +6,4 @@ pub mod process;
 pub mod session;
 pub mod start;
 pub mod summary;
+pub mod unwinding;

@@ -45,6 +45,9 @@ pub struct TracedProcess {
     pub cut_ns: Option<u64>,
     /// Its memory when it was last looked at.
     pub memory: ProcessMemory,
+    /// Its mappings were read anew and the kernel side was not told.
+    pub mappings_changed: bool,
+    code_left_out: bool,
     space: AddressSpace,
     links: HashMap<ModuleId, Links>,
     /// When the mappings were last read because an address lay in none, `CLOCK_MONOTONIC`, nanoseconds.
@@ -78,6 +81,8 @@ impl TracedProcess {
             ended: false,
             cut_ns: None,
             memory,
+            mappings_changed: false,
+            code_left_out: false,
             space,
             links: HashMap::new(),
             refreshed_ns: 0,
@@ -98,6 +103,7 @@ impl TracedProcess {
         if let Err(error) = self.space.refresh(modules) {
             return Err(gone(self.pid(), &error));
         }
+        self.map_code(modules, kernel)?;
         let mut attached = false;
         for id in self.space.modules() {
             let Some(module) = modules.get(id) else { continue };
@@ -120,6 +126,20 @@ impl TracedProcess {
             attached = true;
         }
         Ok(attached)
+    }
+
+    /// Tells the kernel side how to walk stacks of what is mapped now.
+    pub fn map_code(&mut self, modules: &ModuleTable, kernel: &mut Kernel) -> Result<(), Fault> {
+        self.mappings_changed = false;
+        if !kernel.unwind.map_process(self.target.pid, &self.space, modules)? && !self.code_left_out
+        {
+            self.code_left_out = true;
+            self.notices.push(
+                "some of its code has no unwind table, there was no room for all: stacks are followed by frame pointers there"
+                    .to_owned(),
+            );
+        }
+        Ok(())
     }
 
     /// Whether any allocator is hooked.
@@ -170,7 +190,10 @@ impl TracedProcess {
         if locations.iter().any(is_unknown) && now_ns - self.refreshed_ns >= REFRESH_NS {
             self.refreshed_ns = now_ns;
             match self.space.refresh(modules) {
-                Ok(_) => locations = self.locate(stack),
+                Ok(changed) => {
+                    self.mappings_changed |= changed;
+                    locations = self.locate(stack);
+                }
                 Err(error) => {
                     tracing::debug!("{}: mappings cannot be read: {error}", self.target.pid);
                 }

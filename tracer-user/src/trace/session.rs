@@ -221,6 +221,11 @@ impl Session {
             }
             process.apply(&event, modules);
         });
+        for process in processes.values_mut().filter(|process| process.mappings_changed) {
+            if let Err(fault) = process.map_code(modules, &mut self.kernel) {
+                tracing::warn!("stacks of {} may be cut: {}", process.pid(), fault.why);
+            }
+        }
         self.kernel.flush_log();
         for pid in executed {
             self.kernel.forget_live(pid);

@@ -1,0 +1,185 @@
+//! From call frame information to sorted rows.
+
+use std::collections::HashMap;
+use std::fs::File;
+
+use gimli::{
+    BaseAddresses, CfaRule, CieOrFde, EhFrame, EndianSlice, FrameDescriptionEntry, LittleEndian,
+    Register, RegisterRule, UnwindContext, UnwindSection as _, X86_64,
+};
+use object::{Object as _, ObjectSection as _, ReadCache};
+use tracer_common::unwind::{CfaKind, Rule};
+
+use crate::target::ElfAddr;
+
+type Slice<'a> = EndianSlice<'a, LittleEndian>;
+
+/// Most rows of one file; more is not believed.
+const MAX_ROWS: usize = 4 << 20;
+
+/// From this address on (until the next row) this rule holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// First address.
+    pub address: ElfAddr,
+    /// The rule; one of kind [`CfaKind::Unknown`] where no function is described.
+    pub rule: Rule,
+}
+
+/// The rows of a file, sorted by address, each address once, neighbours with different rules. Empty when the file has no
+/// call frame information that can be read.
+pub fn compile(file: &File) -> Vec<Row> {
+    let cache = ReadCache::new(file);
+    let Ok(elf) = object::File::parse(&cache) else { return Vec::new() };
+    let Some(section) = elf.section_by_name(".eh_frame") else { return Vec::new() };
+    let Ok(data) = section.uncompressed_data() else { return Vec::new() };
+    rows(&data, section.address())
+}
+
+/// The rows of a section's contents.
+fn rows(data: &[u8], address: u64) -> Vec<Row> {
+    let frames = EhFrame::from(EndianSlice::new(data, LittleEndian));
+    let bases = BaseAddresses::default().set_eh_frame(address);
+    let mut context = UnwindContext::new();
+    // Ends of functions sort before starts at the same address, and the last row of an address counts.
+    let mut found: Vec<(u64, bool, Rule)> = Vec::new();
+    let mut entries = frames.entries(&bases);
+    let mut common = HashMap::new();
+    while let Ok(Some(entry)) = entries.next() {
+        let CieOrFde::Fde(partial) = entry else { continue };
+        // Parsing the common part anew for each function would be most of the work.
+        let parsed = partial.parse(|section, bases, offset| {
+            if let Some(known) = common.get(&offset) {
+                return Ok(Clone::clone(known));
+            }
+            let cie = section.cie_from_offset(bases, offset)?;
+            common.insert(offset, cie.clone());
+            Ok(cie)
+        });
+        if let Ok(function) = parsed {
+            describe(&function, &frames, &bases, &mut context, &mut found);
+        }
+        if found.len() > MAX_ROWS {
+            return Vec::new();
+        }
+    }
+    sorted(found)
+}
+
+/// The rows of one function.
+fn describe(
+    function: &FrameDescriptionEntry<Slice<'_>>,
+    frames: &EhFrame<Slice<'_>>,
+    bases: &BaseAddresses,
+    context: &mut UnwindContext<usize>,
+    found: &mut Vec<(u64, bool, Rule)>,
+) {
+    let kind = |kind: CfaKind| Rule { cfa_kind: kind as u32, ..Rule::default() };
+    found.push((function.end_address(), false, kind(CfaKind::Unknown)));
+    if function.is_signal_trampoline() {
+        found.push((function.initial_address(), true, kind(CfaKind::Signal)));
+        return;
+    }
+    let Ok(mut table) = function.rows(frames, bases, context) else { return };
+    while let Ok(Some(row)) = table.next_row() {
+        // Every description starts with the return address at the CFA: without a rule it was undefined on purpose.
+        let outermost = matches!(row.register(X86_64::RA), None | Some(RegisterRule::Undefined));
+        let rule = if outermost {
+            kind(CfaKind::Outermost)
+        } else {
+            rule(row.cfa(), row.register(X86_64::RBP).as_ref())
+        };
+        found.push((row.start_address(), true, rule));
+    }
+}
+
+/// A rule as kernel programs know it; of kind unknown when they do not.
+fn rule(cfa: &CfaRule<usize>, fp: Option<&RegisterRule<usize>>) -> Rule {
+    let CfaRule::RegisterAndOffset { register, offset } = cfa else { return Rule::default() };
+    let (Some(kind), Ok(cfa_offset)) = (kind_of(*register), i32::try_from(*offset)) else {
+        return Rule::default();
+    };
+    let (fp_saved, fp_offset) = match fp {
+        Some(RegisterRule::Offset(offset)) => match i32::try_from(*offset) {
+            Ok(offset) => (1, offset),
+            Err(_) => return Rule::default(),
+        },
+        _ => (0, 0),
+    };
+    Rule { cfa_kind: kind as u32, cfa_offset, fp_saved, fp_offset }
+}
+
+fn kind_of(register: Register) -> Option<CfaKind> {
+    match register {
+        X86_64::RSP => Some(CfaKind::StackPointer),
+        X86_64::RBP => Some(CfaKind::FramePointer),
+        _ => None,
+    }
+}
+
+fn sorted(mut found: Vec<(u64, bool, Rule)>) -> Vec<Row> {
+    found.sort_by_key(|(address, starts, _)| (*address, *starts));
+    let mut rows: Vec<Row> = Vec::with_capacity(found.len());
+    for (address, _, rule) in found {
+        let row = Row { address: ElfAddr(address), rule };
+        match rows.last_mut() {
+            Some(last) if last.address == row.address => last.rule = row.rule,
+            _ => rows.push(row),
+        }
+    }
+    rows.dedup_by(|later, earlier| later.rule == earlier.rule);
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rule for an address of this test program.
+    fn rule_at(rows: &[Row], address: u64) -> Rule {
+        let after = rows.partition_point(|row| row.address.0 <= address);
+        rows[after - 1].rule
+    }
+
+    #[test]
+    fn this_very_program_has_rows_for_its_functions() {
+        use crate::target::elf::Elf;
+        let file = File::open("/proc/self/exe").expect("itself");
+        let rows = compile(&file);
+        assert!(rows.len() > 1000, "{}", rows.len());
+        assert!(rows.windows(2).all(|pair| pair[0].address < pair[1].address));
+        let main = crate::target::symbols::find_functions(&file, &["_start"]).expect("symbols");
+        let start = main.first().expect("a program starts somewhere").address.0;
+        assert_eq!(rule_at(&rows, start + 4).cfa_kind, CfaKind::Outermost as u32);
+        assert!(Elf::read(&file).is_ok());
+    }
+
+    #[test]
+    fn an_end_gives_way_to_a_start() {
+        let known =
+            Rule { cfa_kind: CfaKind::StackPointer as u32, cfa_offset: 8, ..Rule::default() };
+        let found =
+            vec![(20, true, known), (20, false, Rule::default()), (30, false, Rule::default())];
+        let rows = sorted(found);
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[0], Row { address: ElfAddr(20), rule: known });
+    }
+
+    #[test]
+    fn cut_and_broken_sections_are_survived() {
+        let file = File::open("/proc/self/exe").expect("itself");
+        let cache = ReadCache::new(&file);
+        let elf = object::File::parse(&cache).expect("an ELF file");
+        let section = elf.section_by_name(".eh_frame").expect("call frame information");
+        let mut data = section.uncompressed_data().expect("its contents").into_owned();
+        data.truncate(4000);
+        for length in 0..data.len() {
+            let _ = rows(&data[..length], section.address());
+        }
+        for at in 0..data.len() {
+            data[at] ^= 0xff;
+            let _ = rows(&data, section.address());
+            data[at] ^= 0xff;
+        }
+    }
+}
