@@ -32,3 +32,6 @@ pub const MAX_UNWIND_ROWS: u32 = 4 << 20;
 
 /// Distinct unwind rules, of all files together. Two thousand serve the largest programs.
 pub const MAX_UNWIND_RULES: u32 = 16_384;
+
+/// Unwind rules that each CPU remembers by address; a power of two.
+pub const REMEMBERED_RULES: u32 = 4096;

@@ -8,7 +8,7 @@ use tracer_common::counter::COUNTERS;
 use tracer_common::function::FunctionInfo;
 use tracer_common::limits::{
     MAX_FUNCTIONS, MAX_IN_FLIGHT, MAX_TARGETS, MAX_UNWIND_PAGES, MAX_UNWIND_ROWS, MAX_UNWIND_RULES,
-    STACK_SLOTS,
+    REMEMBERED_RULES, STACK_SLOTS,
 };
 use tracer_common::live::{LiveBlock, LiveKey};
 use tracer_common::stack::StackRecord;
@@ -22,7 +22,7 @@ pub static SAMPLE_MEAN_BYTES: Global<u64> = Global::new(0);
 #[map]
 pub static FUNCTIONS: Array<FunctionInfo> = Array::with_max_entries(MAX_FUNCTIONS, 0);
 
-/// Processes traced, by tgid; the value means nothing. Userspace writes, programs read.
+/// Processes traced: tgid to the version of the code it has mapped. Userspace writes, programs read.
 #[map]
 pub static TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_TARGETS, 0);
 
@@ -55,6 +55,11 @@ pub static UNWIND_ROWS: Array<u64> = Array::with_max_entries(MAX_UNWIND_ROWS / 2
 /// Unwind tables: the rules that rows refer to.
 #[map]
 pub static UNWIND_RULES: Array<Rule> = Array::with_max_entries(MAX_UNWIND_RULES, 0);
+
+/// Rules of addresses looked up lately, by CPU. Only programs use it.
+#[map]
+pub static RECENT_RULES: PerCpuArray<RecentRule> =
+    PerCpuArray::with_max_entries(REMEMBERED_RULES, 0);
 
 /// Slots for stack walks; a task claims one, since another task can preempt it on the same CPU.
 #[map]
@@ -120,6 +125,16 @@ pub struct Sampler {
     pub outer_end: u64,
 }
 
+/// A rule and the address that it was found for.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct RecentRule {
+    /// The address, mixed with the version of the process's code; 0 while the rule is being written.
+    pub key: u64,
+    /// The rule.
+    pub rule: Rule,
+}
+
 /// One stack walk.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -132,6 +147,10 @@ pub struct StackWalk {
     pub sp: u64,
     /// Frame pointer in the current frame.
     pub fp: u64,
+    /// Which code the process has: every change of its mappings gives another number, no two processes have the same.
+    pub code_version: u32,
+    /// Unused.
+    pub reserved: u32,
     /// The range of code of the last frame: most frames lie in the same one as the frame before.
     pub range: CodeRange,
     /// Frames so far, and their hash.

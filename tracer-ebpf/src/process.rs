@@ -25,6 +25,7 @@ pub fn process_executes(context: RawTracePointContext) -> u32 {
     let _ = IN_FLIGHT.remove(thread.tid);
     // Its code is another now: frame pointers have to do until userspace has read the new mappings.
     let _ = CODE_MAPS.remove(thread.tgid);
+    let _ = TARGETS.insert(thread.tgid, 0, 0);
     if emit::process(EventKind::Executed, thread).is_err() {
         count(Counter::LostProcessEvents);
     }

@@ -20,7 +20,7 @@ use tracer_common::stack::{NO_STACK, StackEnd, hash_frame, hash_seed};
 use crate::call::{Registers, Thread, read_user, read_user_pair};
 use crate::counters::count;
 use crate::emit;
-use crate::maps::{EVENTS, SEEN_STACKS, STACK_WALKS, StackWalk};
+use crate::maps::{EVENTS, SEEN_STACKS, STACK_WALKS, StackWalk, TARGETS};
 
 /// Identifier of the current call's stack, published if it is new; [`NO_STACK`] if it could not be walked.
 #[inline(always)]
@@ -68,6 +68,8 @@ fn start(walk: *mut StackWalk, thread: Thread, registers: &Registers) {
     walk.ip = registers.ip;
     walk.sp = registers.sp;
     walk.fp = registers.fp;
+    // SAFETY: the value is a plain number.
+    walk.code_version = unsafe { TARGETS.get(thread.tgid) }.copied().unwrap_or(0);
     walk.range.start = 1;
     walk.range.end = 0;
     walk.record.kind = EventKind::Stack as u32;

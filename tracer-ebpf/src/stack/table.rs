@@ -2,18 +2,20 @@
 
 use core::arch::asm;
 
-use tracer_common::limits::MAX_CODE_RANGES;
+use tracer_common::limits::{MAX_CODE_RANGES, REMEMBERED_RULES};
 use tracer_common::stack::StackEnd;
 use tracer_common::unwind::{CfaKind, CodeMap, CodeRange, PAGE_BITS, Rule, row_address, row_rule};
 
 use super::caller_by_frame_pointer;
-use crate::call::read_user;
-use crate::maps::{CODE_MAPS, StackWalk, UNWIND_PAGES, UNWIND_ROWS, UNWIND_RULES};
+use crate::call::{read_user, read_user_pair};
+use crate::maps::{CODE_MAPS, RECENT_RULES, StackWalk, UNWIND_PAGES, UNWIND_ROWS, UNWIND_RULES};
 
 /// Steps of the search for a range: each halves what is left.
 const RANGE_STEPS: u32 = MAX_CODE_RANGES.ilog2();
 /// Steps of the search for a row in a page of 64 KiB.
 const ROW_STEPS: u32 = PAGE_BITS + 1;
+/// Offset of a frame pointer that was pushed first thing: one read gives it and the return address.
+const BESIDE_RETURN_ADDRESS: i32 = -16;
 /// Where the signal context keeps rbp, rsp and rip, from the stack pointer that the handler returns to
 /// (arch/x86/include/uapi/asm/sigcontext.h in `struct rt_sigframe`).
 const SIGNAL_FP: u64 = 120;
@@ -24,7 +26,7 @@ const SIGNAL_IP: u64 = 168;
 #[inline(always)]
 pub fn caller(walk: &mut StackWalk) -> Result<(), StackEnd> {
     // A return address can be the first byte after its function, when the call does not return.
-    let Some(rule) = find_rule(walk, walk.ip.wrapping_sub(1)) else {
+    let Some(rule) = remembered_rule(walk, walk.ip.wrapping_sub(1)) else {
         return caller_by_frame_pointer(walk);
     };
     const STACK_POINTER: u32 = CfaKind::StackPointer as u32;
@@ -39,11 +41,18 @@ pub fn caller(walk: &mut StackWalk) -> Result<(), StackEnd> {
         _ => return caller_by_frame_pointer(walk),
     };
     let cfa = base.wrapping_add(rule.cfa_offset as i64 as u64);
-    let return_address = read_user(cfa.wrapping_sub(8)).ok_or(StackEnd::Unreadable)?;
-    if rule.fp_saved != 0 {
-        let saved = cfa.wrapping_add(rule.fp_offset as i64 as u64);
-        walk.fp = read_user(saved).ok_or(StackEnd::Unreadable)?;
-    }
+    let return_address = if rule.fp_saved != 0 && rule.fp_offset == BESIDE_RETURN_ADDRESS {
+        let [fp, return_address] =
+            read_user_pair(cfa.wrapping_sub(16)).ok_or(StackEnd::Unreadable)?;
+        walk.fp = fp;
+        return_address
+    } else {
+        if rule.fp_saved != 0 {
+            let saved = cfa.wrapping_add(rule.fp_offset as i64 as u64);
+            walk.fp = read_user(saved).ok_or(StackEnd::Unreadable)?;
+        }
+        read_user(cfa.wrapping_sub(8)).ok_or(StackEnd::Unreadable)?
+    };
     if return_address == 0 {
         return Err(StackEnd::Root);
     }
@@ -62,6 +71,35 @@ fn caller_of_handler(walk: &mut StackWalk) -> Result<(), StackEnd> {
     walk.ip = ip.wrapping_add(1);
     walk.sp = sp;
     Ok(())
+}
+
+/// The rule for an address: most stacks go through the same callers again and again, and are not searched for anew.
+///
+/// A remembered rule is this CPU's. Another task can preempt this one and put another rule in its place; so the address
+/// is withdrawn before a rule is written, and looked at before and after one is read.
+#[inline(always)]
+fn remembered_rule(walk: &mut StackWalk, address: u64) -> Option<Rule> {
+    let key = address ^ (u64::from(walk.code_version) << 48);
+    let slot = (address ^ (address >> 12)) as u32 & (REMEMBERED_RULES - 1);
+    let remembered = RECENT_RULES.get_ptr_mut(slot)?;
+    // SAFETY: the pointer is to this CPU's element; volatile, since another task can change it in between.
+    let before = unsafe { (&raw const (*remembered).key).read_volatile() };
+    if before == key {
+        // SAFETY: as above.
+        let rule = unsafe { (&raw const (*remembered).rule).read_volatile() };
+        // SAFETY: as above.
+        if unsafe { (&raw const (*remembered).key).read_volatile() } == key {
+            return Some(rule);
+        }
+    }
+    let rule = *find_rule(walk, address)?;
+    // SAFETY: as above.
+    unsafe { (&raw mut (*remembered).key).write_volatile(0) };
+    // SAFETY: as above.
+    unsafe { (&raw mut (*remembered).rule).write_volatile(rule) };
+    // SAFETY: as above.
+    unsafe { (&raw mut (*remembered).key).write_volatile(key) };
+    Some(rule)
 }
 
 /// The rule for an address of the process's code.

@@ -20,7 +20,7 @@ use crate::probes::object::{KernelObject, KernelOptions};
 use crate::probes::plan::{self, Site, TextSegment};
 use crate::sys::pod::{FunctionRow, LiveEntry, LiveEntryKey};
 use crate::target::elf::Elf;
-use crate::target::{Module, ModuleId, ModuleTable, Pid, VirtAddr};
+use crate::target::{AddressSpace, Module, ModuleId, ModuleTable, Pid, VirtAddr};
 use crate::trace::options::TraceOptions;
 use crate::trace::unwinding::UnwindTables;
 
@@ -55,8 +55,9 @@ pub struct Kernel {
     planned: Table<ModuleId, Option<PlannedModule>>,
     next_cookie: u64,
     log: Box<dyn FnMut()>,
-    /// What stacks are walked by.
-    pub unwind: UnwindTables,
+    unwind: UnwindTables,
+    /// Of the code that was mapped last; 0 stands for code that is not known.
+    code_version: u16,
 }
 
 impl Kernel {
@@ -82,6 +83,7 @@ impl Kernel {
                 .map_err(unusable)?,
             log: object.take_log()?,
             unwind: UnwindTables::open(&mut object)?,
+            code_version: 0,
             object,
             programs,
             link_kind,
@@ -103,6 +105,20 @@ impl Kernel {
         }
         self.forget_live(pid);
         self.unwind.forget(pid);
+    }
+
+    /// Makes the stacks of an admitted process walkable as it is mapped now; false when some of its code did not find
+    /// room.
+    pub fn map_code(
+        &mut self,
+        pid: Pid,
+        space: &AddressSpace,
+        modules: &ModuleTable,
+    ) -> Result<bool, Fault> {
+        let complete = self.unwind.map_process(pid, space, modules)?;
+        self.code_version = self.code_version.checked_add(1).unwrap_or(1);
+        self.targets.insert(pid.0, u32::from(self.code_version), 0).map_err(unusable)?;
+        Ok(complete)
     }
 
     /// Plans a module, once. `None` when it holds no allocator.

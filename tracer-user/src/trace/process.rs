@@ -131,8 +131,10 @@ impl TracedProcess {
     /// Tells the kernel side how to walk stacks of what is mapped now.
     pub fn map_code(&mut self, modules: &ModuleTable, kernel: &mut Kernel) -> Result<(), Fault> {
         self.mappings_changed = false;
-        if !kernel.unwind.map_process(self.target.pid, &self.space, modules)? && !self.code_left_out
-        {
+        if self.cut_ns.is_some() {
+            return Ok(());
+        }
+        if !kernel.map_code(self.target.pid, &self.space, modules)? && !self.code_left_out {
             self.code_left_out = true;
             self.notices.push(
                 "some of its code has no unwind table, there was no room for all: stacks are followed by frame pointers there"
