@@ -31,7 +31,7 @@ pub const STACK_WINDOW_WORDS: usize = 64;
 pub const STACK_COPY_BYTES: usize = 16_384;
 
 /// Stacks that are copied out before the mappings of the process have been read anew.
-pub const STACK_COPIES: u32 = 16;
+pub const STACK_COPIES: u32 = 128;
 
 /// Pages of 64 KiB of code with unwind tables, of all files together.
 pub const MAX_UNWIND_PAGES: u32 = 65_535;

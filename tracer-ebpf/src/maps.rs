@@ -1,7 +1,7 @@
 //! All maps: who writes, who reads, and what bounds them.
 
 use aya_ebpf::Global;
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use tracer_common::counter::COUNTERS;
@@ -47,11 +47,11 @@ pub static CODE_MAPS: HashMap<u32, CodeMap> =
 
 /// Unwind tables: the first row of each page, one more than there are pages.
 #[map]
-pub static UNWIND_PAGES: Array<u64> = Array::with_max_entries(MAX_UNWIND_PAGES, 0);
+pub static UNWIND_PAGES: Array<u64> = Array::with_max_entries(MAX_UNWIND_PAGES, BPF_F_MMAPABLE);
 
 /// Unwind tables: rows, two in an element since elements take eight bytes anyway.
 #[map]
-pub static UNWIND_ROWS: Array<u64> = Array::with_max_entries(MAX_UNWIND_ROWS / 2, 0);
+pub static UNWIND_ROWS: Array<u64> = Array::with_max_entries(MAX_UNWIND_ROWS / 2, BPF_F_MMAPABLE);
 
 /// Unwind tables: the rules that rows refer to.
 #[map]

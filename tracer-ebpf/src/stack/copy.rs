@@ -3,13 +3,16 @@
 //! A process may have code that never gets a table (compiled at run time), so only so many are sent until userspace has
 //! looked at the mappings.
 
+use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use tracer_common::event::EventKind;
 use tracer_common::limits::STACK_COPY_BYTES;
 use tracer_common::stack::StackCopyRecord;
 
-use crate::emit;
 use crate::maps::{EVENTS, StackWalk, TARGETS};
+
+/// Readings of a stack, each half as long as the one before.
+const STEPS: u32 = 7;
 
 /// Sends the stack's memory from its first frame in unknown code on, if there is one. What does not fit in the ring buffer
 /// is not sent: the stack stays as it was published, and says that it is incomplete.
@@ -31,7 +34,8 @@ pub fn send(walk: &StackWalk) {
         (*record).depth = walk.unknown_depth;
         (*record).byte_count = read_stack(&raw mut (*record).bytes, walk.unknown_sp);
     }
-    entry.submit(emit::wakeup());
+    // Every moment until userspace has looked costs more incomplete stacks.
+    entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
 }
 
 /// Takes one of the copies that are left.
@@ -49,22 +53,22 @@ fn may_copy(tgid: u32) -> bool {
     true
 }
 
-/// Reads as much as there is, up to the next power of two; bytes read.
+/// Reads as much as there is, to within the last few hundred bytes before memory that cannot be read; bytes read.
 #[inline(always)]
 fn read_stack(to: *mut [u8; STACK_COPY_BYTES], from: u64) -> u32 {
-    const SIZES: [usize; 6] = [
-        STACK_COPY_BYTES,
-        STACK_COPY_BYTES / 2,
-        STACK_COPY_BYTES / 4,
-        STACK_COPY_BYTES / 8,
-        STACK_COPY_BYTES / 16,
-        STACK_COPY_BYTES / 32,
-    ];
-    for size in SIZES {
-        // SAFETY: the helper checks the address, and writes at most the bytes there are.
-        if unsafe { bpf_probe_read_user(to.cast(), size as u32, from as *const _) } == 0 {
-            return size as u32;
+    let mut read = 0;
+    let mut size = STACK_COPY_BYTES;
+    for _ in 0..STEPS {
+        if read + size <= STACK_COPY_BYTES {
+            // SAFETY: there are `size` bytes left from there on.
+            let rest = unsafe { to.cast::<u8>().add(read) };
+            let source = (from + read as u64) as *const _;
+            // SAFETY: the helper checks the address, and writes at most what is left.
+            if unsafe { bpf_probe_read_user(rest.cast(), size as u32, source) } == 0 {
+                read += size;
+            }
         }
+        size /= 2;
     }
-    0
+    read as u32
 }

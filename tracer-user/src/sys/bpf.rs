@@ -12,7 +12,6 @@ use aya_obj::generated::bpf_insn;
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_BTF_LOAD: libc::c_long = 18;
-const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_LINK_CREATE: libc::c_long = 28;
 
 const PROG_TYPE_KPROBE: u32 = 2;
@@ -203,35 +202,6 @@ pub fn verified_instructions(program: BorrowedFd<'_>) -> Option<u32> {
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes).ok()?;
     (attributes.info_bytes as usize >= size_of::<ProgInfo>()).then_some(info.verified_instructions)
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct MapBatch {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    element_flags: u64,
-    flags: u64,
-}
-
-/// Writes consecutive elements of an array map of words, from `first` on, in one call (kernel 5.6).
-pub fn write_array(map: BorrowedFd<'_>, first: u32, values: &[u64]) -> io::Result<()> {
-    if values.is_empty() {
-        return Ok(());
-    }
-    let keys: Vec<u32> = (first..).take(values.len()).collect();
-    let mut attributes = MapBatch {
-        keys: keys.as_ptr() as u64,
-        values: values.as_ptr() as u64,
-        count: values.len() as u32,
-        map_fd: map.as_raw_fd() as u32,
-        ..MapBatch::default()
-    };
-    bpf(BPF_MAP_UPDATE_BATCH, &mut attributes).map(drop)
 }
 
 /// Many probes in one file.

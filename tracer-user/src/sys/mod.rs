@@ -4,6 +4,7 @@
 
 #![expect(unsafe_code, reason = "system calls; every block says why it is sound")]
 
+pub mod array_memory;
 pub mod bpf;
 pub mod mapping_watch;
 pub mod pidfd;

@@ -41,10 +41,13 @@ pub struct TracedProcess {
     links: HashMap<ModuleId, Links>,
     /// When the mappings were last followed, `CLOCK_MONOTONIC`, nanoseconds.
     refreshed_ns: u64,
+    pause_ns: u64,
 }
 
-/// Least time between two readings of the mappings, nanoseconds.
-const REFRESH_NS: u64 = 20_000_000;
+/// Time between two readings of the mappings, nanoseconds: more and more while nothing has changed. A program that runs code
+/// compiled at run time has frames in no file all the time.
+const LEAST_PAUSE_NS: u64 = 1_000_000;
+const MOST_PAUSE_NS: u64 = 100_000_000;
 
 impl TracedProcess {
     /// Admits a process. Nothing is attached yet.
@@ -75,6 +78,7 @@ impl TracedProcess {
             space,
             links: HashMap::new(),
             refreshed_ns: 0,
+            pause_ns: 0,
         })
     }
 
@@ -127,14 +131,13 @@ impl TracedProcess {
     }
 
     /// Reads the mappings anew: code that is new gets its unwind tables, and its allocators are attached to. True when
-    /// something changed. Not more often than every few milliseconds.
+    /// something changed. Looked at less and less often while nothing does.
     pub fn follow_mappings(&mut self, modules: &mut ModuleTable, kernel: &mut Kernel) -> bool {
         let now_ns = monotonic_ns();
-        if self.cut_ns.is_some() || now_ns - self.refreshed_ns < REFRESH_NS {
+        if self.cut_ns.is_some() || now_ns - self.refreshed_ns < self.pause_ns {
             return false;
         }
         self.mapped_code = false;
-        self.refreshed_ns = now_ns;
         let changed = self.space.refresh(modules).unwrap_or_else(|error| {
             tracing::debug!("{}: mappings cannot be read: {error}", self.target.pid);
             false
@@ -142,6 +145,9 @@ impl TracedProcess {
         if changed {
             self.attach_late(modules, kernel);
         }
+        self.refreshed_ns = monotonic_ns();
+        self.pause_ns =
+            if changed { 0 } else { (2 * self.pause_ns).clamp(LEAST_PAUSE_NS, MOST_PAUSE_NS) };
         changed
     }
 

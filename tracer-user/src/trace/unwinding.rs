@@ -14,7 +14,7 @@ use tracer_common::unwind::{CodeMap, CodeRange, Rule};
 
 use crate::fault::Fault;
 use crate::probes::object::KernelObject;
-use crate::sys::bpf::write_array;
+use crate::sys::array_memory::ArrayMemory;
 use crate::sys::pod::{CodeMapEntry, RuleEntry};
 use crate::target::{AddressSpace, CodeLocation, ElfAddr, Module, ModuleId, ModuleTable, Pid};
 use crate::target::{VirtAddr, vdso};
@@ -34,8 +34,8 @@ struct KnownFile {
 
 /// The tables, and the maps that hold them.
 pub struct UnwindTables {
-    pages: MapData,
-    rows: MapData,
+    pages: ArrayMemory,
+    rows: ArrayMemory,
     rules_map: Array<MapData, RuleEntry>,
     code_maps: HashMap<MapData, u32, CodeMapEntry>,
     rules: Rules,
@@ -53,14 +53,9 @@ pub struct UnwindTables {
 impl UnwindTables {
     /// Takes the maps.
     pub fn open(object: &mut KernelObject) -> Result<Self, Fault> {
-        let (Map::Array(pages), Map::Array(rows)) =
-            (object.take_map("UNWIND_PAGES")?, object.take_map("UNWIND_ROWS")?)
-        else {
-            return Err(unusable("the unwind tables are no arrays"));
-        };
         Ok(Self {
-            pages,
-            rows,
+            pages: memory(object, "UNWIND_PAGES", MAX_UNWIND_PAGES)?,
+            rows: memory(object, "UNWIND_ROWS", MAX_UNWIND_ROWS / 2)?,
             rules_map: Array::try_from(object.take_map("UNWIND_RULES")?).map_err(unusable)?,
             code_maps: HashMap::try_from(object.take_map("CODE_MAPS")?).map_err(unusable)?,
             rules: Rules::default(),
@@ -201,11 +196,8 @@ impl UnwindTables {
             .collect();
         let ends = table.pages.iter().copied().chain([rows]);
         let first_rows: Vec<u64> = ends.map(|first| u64::from(self.next_row + first)).collect();
-        let write = |map: &MapData, first, values: &[u64]| {
-            write_array(map.fd().as_fd(), first, values).map_err(unusable)
-        };
-        write(&self.rows, self.next_row / 2, &pairs)?;
-        write(&self.pages, self.next_page, &first_rows)?;
+        self.rows.write(self.next_row as usize / 2, &pairs).map_err(unusable)?;
+        self.pages.write(self.next_page as usize, &first_rows).map_err(unusable)?;
         for (number, rule) in (0..).zip(self.rules.list()).skip(self.rules_written) {
             self.rules_map.set(number, RuleEntry(*rule), 0).map_err(unusable)?;
         }
@@ -216,4 +208,12 @@ impl UnwindTables {
         self.next_row += rows.next_multiple_of(2);
         Ok((first_page, u16::try_from(pages).unwrap_or(0)))
     }
+}
+
+/// The memory of a map that userspace writes.
+fn memory(object: &mut KernelObject, name: &str, words: u32) -> Result<ArrayMemory, Fault> {
+    let Map::Array(map) = object.take_map(name)? else {
+        return Err(unusable(format!("{name} is no array")));
+    };
+    ArrayMemory::map(map.fd().as_fd(), words as usize).map_err(unusable)
 }
