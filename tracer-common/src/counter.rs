@@ -40,7 +40,15 @@ pub enum Counter {
     LostResizes = 16,
     /// `posix_memalign` results whose out pointer could not be read.
     UnreadableResults = 17,
+    /// Calls of mmap, munmap, mremap and brk seen in traced processes.
+    MappingHits = 18,
+    /// Events of mmap, growing mremap and brk that did not fit in the ring buffer.
+    LostMappings = 19,
+    /// Bytes of [`Counter::LostMappings`].
+    LostMappedBytes = 20,
+    /// Events of munmap, and of mremap's entry, that did not fit in the ring buffer.
+    LostUnmappings = 21,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = 18;
+pub const COUNTERS: u32 = 22;

@@ -22,6 +22,18 @@ pub enum EventKind {
     Abandoned = 8,
     /// Memory of a stack that went through unknown code: [`crate::stack::StackCopyRecord`], right after its `Stack`.
     StackCopy = 9,
+    /// mmap returned a range: [`crate::mapping::MappingEvent`].
+    Mapped = 16,
+    /// munmap was entered with this range; told before another thread can be given it: [`crate::mapping::MappingEvent`].
+    Unmapping = 17,
+    /// munmap failed: the range of the thread's last `Unmapping` stays: [`crate::mapping::MappingEvent`].
+    UnmappingFailed = 18,
+    /// mremap was entered with this range: [`crate::mapping::MappingEvent`].
+    Remapping = 19,
+    /// mremap returned: [`crate::mapping::MappingEvent`].
+    Remapped = 20,
+    /// brk returned: [`crate::mapping::MappingEvent`].
+    BreakMoved = 21,
 }
 
 impl EventKind {
@@ -37,6 +49,12 @@ impl EventKind {
             7 => Some(Self::Forked),
             8 => Some(Self::Abandoned),
             9 => Some(Self::StackCopy),
+            16 => Some(Self::Mapped),
+            17 => Some(Self::Unmapping),
+            18 => Some(Self::UnmappingFailed),
+            19 => Some(Self::Remapping),
+            20 => Some(Self::Remapped),
+            21 => Some(Self::BreakMoved),
             _ => None,
         }
     }

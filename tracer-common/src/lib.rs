@@ -10,6 +10,7 @@ pub mod event;
 pub mod function;
 pub mod limits;
 pub mod live;
+pub mod mapping;
 pub mod sampling;
 pub mod stack;
 pub mod target;

@@ -28,6 +28,14 @@ impl Counts {
         self.0.get(counter as usize).copied().unwrap_or(0)
     }
 
+    /// Events of mappings, and of programs that replace them all, that did not reach userspace.
+    pub fn lost_mapping_events(&self) -> u64 {
+        [Counter::LostMappings, Counter::LostUnmappings, Counter::LostProcessEvents]
+            .into_iter()
+            .map(|counter| self.get(counter))
+            .sum()
+    }
+
     /// Events of any kind that did not reach userspace.
     pub fn lost_events(&self) -> u64 {
         [
@@ -36,6 +44,8 @@ impl Counts {
             Counter::LostStacks,
             Counter::LostResizes,
             Counter::LostProcessEvents,
+            Counter::LostMappings,
+            Counter::LostUnmappings,
         ]
         .into_iter()
         .map(|counter| self.get(counter))

@@ -5,6 +5,7 @@ use tracer_common::limits::MAX_FRAMES;
 use tracer_common::stack::StackEnd;
 use zerocopy::FromBytes as _;
 
+use crate::collector::mapping::{self, MappingChange};
 use crate::target::{Pid, VirtAddr};
 use crate::unwind::walk::StackCopy;
 
@@ -47,6 +48,8 @@ pub enum Happening {
     Executed,
     /// The process has a child.
     Forked(Pid),
+    /// Something was mapped, unmapped or moved.
+    Mapping(MappingChange),
 }
 
 /// A block given out.
@@ -114,6 +117,12 @@ pub fn decode(record: &[u8]) -> Option<Event> {
         EventKind::Executed => Happening::Executed,
         EventKind::Forked => Happening::Forked(Pid(header.tid)),
         EventKind::Stack | EventKind::StackCopy => return None,
+        EventKind::Mapped
+        | EventKind::Unmapping
+        | EventKind::UnmappingFailed
+        | EventKind::Remapping
+        | EventKind::Remapped
+        | EventKind::BreakMoved => Happening::Mapping(mapping::decode(kind, record)?),
     };
     Some(Event { pid: Pid(header.tgid), tid: header.tid, at_ns: header.at_ns, what })
 }

@@ -4,4 +4,5 @@
 
 pub mod counts;
 pub mod event;
+pub mod mapping;
 pub mod ring;

@@ -86,7 +86,10 @@ impl Ledger {
                 self.blocks.clear();
                 self.withdrawn.clear();
             }
-            Happening::Stack(_) | Happening::StackCopy(_) | Happening::Forked(_) => {}
+            Happening::Stack(_)
+            | Happening::StackCopy(_)
+            | Happening::Forked(_)
+            | Happening::Mapping(_) => {}
         }
     }
 
@@ -265,7 +268,7 @@ fn is_wanted(block: &Block, now_ns: u64, filter: &Filter) -> bool {
 }
 
 /// The moment before which half of the blocks were allocated.
-fn median_birth(births: &[(u64, f64)]) -> Option<u64> {
+pub(super) fn median_birth(births: &[(u64, f64)]) -> Option<u64> {
     let half = births.iter().map(|(_, weight)| weight).sum::<f64>() / 2.0;
     let mut before = 0.0;
     births
@@ -277,7 +280,7 @@ fn median_birth(births: &[(u64, f64)]) -> Option<u64> {
         .map(|(at_ns, _)| *at_ns)
 }
 
-fn age_histogram(births: &[(u64, f64)], now_ns: u64) -> [f64; AGE_CLASSES_S.len()] {
+pub(super) fn age_histogram(births: &[(u64, f64)], now_ns: u64) -> [f64; AGE_CLASSES_S.len()] {
     let mut histogram = [0.0; AGE_CLASSES_S.len()];
     for (at_ns, weight) in births {
         let age_s = now_ns.saturating_sub(*at_ns) / 1_000_000_000;
@@ -289,7 +292,7 @@ fn age_histogram(births: &[(u64, f64)], now_ns: u64) -> [f64; AGE_CLASSES_S.len(
     histogram
 }
 
-fn per_second(bytes: Estimate, seconds: f64) -> Estimate {
+pub(super) fn per_second(bytes: Estimate, seconds: f64) -> Estimate {
     if seconds <= 0.0 {
         return Estimate::default();
     }
@@ -299,6 +302,6 @@ fn per_second(bytes: Estimate, seconds: f64) -> Estimate {
     }
 }
 
-fn seconds_between(from_ns: u64, to_ns: u64) -> f64 {
+pub(super) fn seconds_between(from_ns: u64, to_ns: u64) -> f64 {
     to_ns.saturating_sub(from_ns) as f64 / 1e9
 }

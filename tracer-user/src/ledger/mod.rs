@@ -2,8 +2,10 @@
 
 pub mod book;
 pub mod estimate;
+pub mod mappings;
 #[cfg(test)]
 mod model_test;
 pub mod snapshot;
 
 pub use book::Ledger;
+pub use mappings::MappingBook;

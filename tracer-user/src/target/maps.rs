@@ -82,7 +82,7 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
 }
 
 /// The first word, and what follows the space after it.
-fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = line.iter().position(|byte| *byte == b' ')?;
     (end > 0).then(|| (&line[..end], &line[end + 1..]))
 }
@@ -95,7 +95,7 @@ fn hexadecimal(bytes: &[u8]) -> Option<u64> {
     u64::from_str_radix(text(bytes)?, 16).ok()
 }
 
-fn pair(bytes: &[u8], separator: char) -> Option<(u64, u64)> {
+pub(super) fn pair(bytes: &[u8], separator: char) -> Option<(u64, u64)> {
     let (first, second) = text(bytes)?.split_once(separator)?;
     Some((hexadecimal(first.as_bytes())?, hexadecimal(second.as_bytes())?))
 }

@@ -7,10 +7,12 @@ pub mod address_space;
 mod container;
 pub mod elf;
 mod file_bytes;
+pub mod mapped;
 pub mod maps;
 pub mod memory;
 pub mod modules;
 mod open;
+pub mod page_range;
 pub mod proc_dir;
 mod status;
 pub mod symbols;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 pub use address_space::AddressSpace;
 pub use modules::ModuleTable;
 pub use open::{Kind, Target};
+pub use page_range::PageRange;
 
 /// A process (thread group) as the initial PID namespace numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
