@@ -9,6 +9,7 @@ mod call;
 mod code;
 mod counters;
 mod emit;
+mod mappings;
 mod maps;
 mod process;
 mod release;

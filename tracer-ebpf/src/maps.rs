@@ -160,6 +160,8 @@ pub struct StackWalk {
     pub unknown_sp: u64,
     /// See above.
     pub unknown_fp: u64,
+    /// 1 while the walk is in a frame at the entry of its function, where it has not set up its frame; only the first can be.
+    pub at_entry: u32,
     /// The range of code of the last frame: most frames lie in the same one as the frame before.
     pub range: CodeRange,
     /// Address of the first word of `window`.

@@ -38,11 +38,22 @@ const SIGNAL_IP: i32 = 168;
 /// Identifier of the current call's stack, published if it is new; [`NO_STACK`] if it could not be walked.
 #[inline(always)]
 pub fn capture(thread: Thread, registers: &Registers) -> u64 {
+    capture_from(thread, registers, 1)
+}
+
+/// The same for a thread that stands anywhere in a function, right after an instruction such as `syscall`.
+#[inline(always)]
+pub fn capture_inside(thread: Thread, registers: &Registers) -> u64 {
+    capture_from(thread, registers, 0)
+}
+
+#[inline(always)]
+fn capture_from(thread: Thread, registers: &Registers, at_entry: u32) -> u64 {
     let Some(walk) = claim() else {
         count(Counter::StackSlotsBusy);
         return NO_STACK;
     };
-    start(walk, thread, registers);
+    start(walk, thread, registers, at_entry);
     let mut slot = walk;
     // SAFETY: `step` has the signature of a loop callback; its context is the claimed slot.
     unsafe { bpf_loop(MAX_FRAMES as u32, step as *mut c_void, (&raw mut slot).cast(), 0) };
@@ -75,12 +86,13 @@ fn release(walk: *mut StackWalk) {
 }
 
 #[inline(always)]
-fn start(walk: *mut StackWalk, thread: Thread, registers: &Registers) {
+fn start(walk: *mut StackWalk, thread: Thread, registers: &Registers, at_entry: u32) {
     // SAFETY: the slot is ours.
     let walk = unsafe { &mut *walk };
     walk.ip = registers.ip;
     walk.sp = registers.sp;
     walk.fp = registers.fp;
+    walk.at_entry = at_entry;
     // SAFETY: the value is a plain number.
     walk.code_version = unsafe { TARGETS.get(thread.tgid) }.map_or(0, |row| row.code_version);
     walk.unknown_depth = 0;
@@ -101,18 +113,19 @@ fn start(walk: *mut StackWalk, thread: Thread, registers: &Registers) {
 unsafe extern "C" fn step(_index: u32, context: *mut c_void) -> i64 {
     // SAFETY: the context is the slot that `capture` passed.
     let walk = unsafe { &mut **context.cast::<*mut StackWalk>() };
-    let is_leaf = walk.record.frame_count == 0;
+    let at_entry = walk.at_entry != 0;
+    walk.at_entry = 0;
     // A return address can be the first byte after its function, when the call does not return.
-    let before = u64::from(!is_leaf);
+    let before = u64::from(!at_entry);
     let code = table::code_at(walk, walk.ip.wrapping_sub(before));
     keep(walk, code.frame.wrapping_add(before));
-    if frame_file(code.frame) == NO_FILE && walk.unknown_depth == 0 && !is_leaf {
+    if frame_file(code.frame) == NO_FILE && walk.unknown_depth == 0 && !at_entry {
         walk.unknown_depth = walk.record.frame_count;
         walk.unknown_ip = walk.ip;
         walk.unknown_sp = walk.sp;
         walk.unknown_fp = walk.fp;
     }
-    let next = if is_leaf { caller_at_entry(walk) } else { caller(walk, &code.rule) };
+    let next = if at_entry { caller_at_entry(walk) } else { caller(walk, &code.rule) };
     match next {
         Ok(()) => 0,
         Err(end) => {

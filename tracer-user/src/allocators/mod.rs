@@ -3,6 +3,7 @@
 //! In: the names a module defines. Out: [`Hook`]s, one for each function, by what the function does and not by which
 //! allocator it belongs to: malloc is malloc in glibc, musl and whatever replaces them.
 
+pub mod code;
 pub mod discover;
 pub mod glibc;
 

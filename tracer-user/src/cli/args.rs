@@ -138,6 +138,9 @@ pub(super) struct Trace {
     /// Trace children, each as a target of its own
     #[arg(long, env = "OUTLIVE_FOLLOW_FORK")]
     follow_fork: bool,
+    /// Follow mmap, munmap, mremap and brk too, whoever calls them
+    #[arg(long, env = "OUTLIVE_MAPPINGS")]
+    mappings: bool,
     /// Attach by this kind of link, not the best the kernel has
     #[arg(long, value_enum, value_name = "KIND", env = "OUTLIVE_FORCE_LINK")]
     force_link: Option<Link>,
@@ -227,6 +230,7 @@ impl Trace {
             duration: self.duration.map(|span| span.duration),
             interval: self.interval.map(|span| span.duration),
             follow_fork: self.follow_fork,
+            mappings: self.mappings,
             force_link: self.force_link.map(|link| match link {
                 Link::Session => LinkKind::Session,
                 Link::Multi => LinkKind::Multi,

@@ -76,6 +76,17 @@ pub enum MappingChange {
     Nothing,
 }
 
+impl MappingChange {
+    /// Who made it, where that is told.
+    pub fn origin_mut(&mut self) -> Option<&mut Origin> {
+        match self {
+            Self::Mapped { origin, .. } | Self::Remapped { origin, .. } => Some(origin),
+            Self::BreakMoved { origin, .. } => origin.as_mut(),
+            _ => None,
+        }
+    }
+}
+
 /// Decodes a record of one of the kinds that tell of mappings.
 pub fn decode(kind: EventKind, record: &[u8]) -> Option<MappingChange> {
     let (event, _) = MappingEvent::read_from_prefix(record).ok()?;

@@ -4,6 +4,7 @@
 
 pub mod attach;
 pub mod features;
+pub mod mapping_calls;
 pub mod object;
 pub mod placement;
 pub mod plan;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::fault::Fault;
 use crate::probes::attach::Programs;
 use crate::probes::features::{LinkKind, has_link_kind};
+use crate::probes::mapping_calls;
 use crate::probes::object::{KernelObject, KernelOptions};
 
 /// Loads all uprobe programs for all kinds of link; instructions the verifier walked through, by program. Recording
@@ -14,13 +15,19 @@ pub fn verified_instructions() -> Result<BTreeMap<&'static str, u32>, Fault> {
     for sample_mean_bytes in [0, 1 << 19] {
         let options = KernelOptions { sample_mean_bytes, ring_bytes: 1 << 16, live_capacity: 1024 };
         let mut object = KernelObject::open(&options)?;
+        let mut keep = |name, count: u32| {
+            let entry = largest.entry(name).or_insert(0);
+            *entry = count.max(*entry);
+        };
+        for (name, count) in mapping_calls::load(&mut object)? {
+            keep(name, count);
+        }
         for kind in [LinkKind::Session, LinkKind::Multi] {
             if !has_link_kind(kind) {
                 continue;
             }
             for (name, count) in Programs::load(&mut object, kind)?.verified_instructions() {
-                let entry = largest.entry(name).or_insert(0);
-                *entry = count.max(*entry);
+                keep(name, count);
             }
         }
     }

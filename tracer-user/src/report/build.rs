@@ -4,9 +4,11 @@ use std::time::SystemTime;
 
 use tracer_common::stack::StackEnd;
 
+use super::mappings;
 use super::model::{
     Breakdown, Cost, Loss, Memory, Report, SCHEMA, Sampling, Site, TargetSection, Totals, Window,
 };
+use crate::ledger::mappings::MappingsSnapshot;
 use crate::ledger::snapshot::{AGE_CLASSES_S, Estimate, SiteSnapshot, Snapshot};
 use crate::symbolise::{Frame, strip_allocator_frames};
 use crate::target::Target;
@@ -64,6 +66,8 @@ pub struct ReportInput<'a> {
     pub sample_mean_bytes: Option<u64>,
     /// The ledger, filters applied.
     pub snapshot: &'a Snapshot,
+    /// What was mapped, filters applied; `None` when that was not followed.
+    pub mappings: Option<&'a MappingsSnapshot>,
     /// Names the stack with an id. Called for the sites in the report only, in their order.
     pub stack: &'a mut dyn FnMut(u64) -> Stack,
     /// What was lost on the way to the ledger; what the ledger itself found is added here.
@@ -79,13 +83,16 @@ pub struct ReportInput<'a> {
 /// Makes the report.
 pub fn build(input: ReportInput<'_>) -> Report {
     let snapshot = input.snapshot;
-    let order = ordered(&snapshot.sites, input.options.sort);
+    let order = ordered(&snapshot.sites, input.options.sort, |site| site);
     let shown = order.len().min(input.options.top);
     let sites = order.iter().take(shown).enumerate();
     let sites = sites.map(|(index, site)| {
         site_section(index + 1, site, (input.stack)(site.stack_id), input.options.raw)
     });
-    let sites = sites.collect();
+    let mut sites: Vec<Site> = sites.collect();
+    let mappings = input
+        .mappings
+        .map(|mappings| mappings::add(mappings, input.options, input.stack, &mut sites));
     Report {
         schema: SCHEMA,
         target: input.target,
@@ -115,6 +122,7 @@ pub fn build(input: ReportInput<'_>) -> Report {
         cost: Cost { own_cpu_s: rounded(input.cost.own_cpu_s), ..input.cost },
         sites,
         sites_omitted: order.len() - shown,
+        mappings,
     }
 }
 
@@ -146,7 +154,11 @@ pub fn stack_end_word(end: Option<StackEnd>) -> &'static str {
 }
 
 /// Largest first; equal ones by their stack, so that the order does not change between reports on the same data.
-fn ordered(sites: &[SiteSnapshot], sort: Sort) -> Vec<&SiteSnapshot> {
+pub(super) fn ordered<T>(
+    items: &[T],
+    sort: Sort,
+    site_of: impl Fn(&T) -> &SiteSnapshot,
+) -> Vec<&T> {
     let key = |site: &SiteSnapshot| match sort {
         Sort::Live => site.live_bytes.value,
         Sort::Count => site.live_count.value,
@@ -154,8 +166,11 @@ fn ordered(sites: &[SiteSnapshot], sort: Sort) -> Vec<&SiteSnapshot> {
         Sort::Age => site.oldest_age_s,
         Sort::Allocated => site.allocated_bytes,
     };
-    let mut order: Vec<_> = sites.iter().collect();
-    order.sort_by(|a, b| key(b).total_cmp(&key(a)).then(a.stack_id.cmp(&b.stack_id)));
+    let mut order: Vec<_> = items.iter().collect();
+    order.sort_by(|a, b| {
+        let (a, b) = (site_of(a), site_of(b));
+        key(b).total_cmp(&key(a)).then(a.stack_id.cmp(&b.stack_id))
+    });
     order
 }
 
@@ -173,10 +188,12 @@ fn totals(snapshot: &Snapshot) -> Totals {
     }
 }
 
-fn site_section(rank: usize, site: &SiteSnapshot, stack: Stack, raw: bool) -> Site {
+pub(super) fn site_section(rank: usize, site: &SiteSnapshot, stack: Stack, raw: bool) -> Site {
     let histogram = AGE_CLASSES_S.iter().zip(&site.age_histogram);
     let growth = &site.growth_bytes_per_s;
     Site {
+        kind: "allocation",
+        backing: None,
         rank,
         live_bytes: whole(site.live_bytes.value),
         live_bytes_ci95: whole_interval(&site.live_bytes),
@@ -224,8 +241,12 @@ mod tests {
     #[test]
     fn order_is_by_the_key_and_then_by_the_stack() {
         let snapshot = fixture::snapshot();
-        let ids =
-            |sort| ordered(&snapshot.sites, sort).iter().map(|s| s.stack_id).collect::<Vec<_>>();
+        let ids = |sort| {
+            ordered(&snapshot.sites, sort, |site| site)
+                .iter()
+                .map(|s| s.stack_id)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(ids(Sort::Live), [7, 3, 5, 9]);
         assert_eq!(ids(Sort::Count), [9, 7, 3, 5]);
         assert_eq!(ids(Sort::Growth), [7, 3, 5, 9]);

@@ -34,8 +34,17 @@ fn lost(loss: &Loss) -> Vec<String> {
         let bytes = human_size(loss.missed_return_bytes as f64);
         format!("{} calls of {bytes} whose return was not seen", number(loss.missed_returns))
     });
+    let mappings = (loss.lost_mappings + loss.lost_unmappings > 0).then(|| {
+        format!(
+            "{} mappings of {}, {} unmappings",
+            number(loss.lost_mappings),
+            human_size(loss.lost_mapped_bytes as f64),
+            number(loss.lost_unmappings),
+        )
+    });
     let clauses = [
         events,
+        mappings,
         clause(loss.untracked_allocations, "allocations not followed"),
         returns,
         clause(loss.implied_frees, "blocks whose free was not seen"),

@@ -6,6 +6,7 @@
 mod build;
 mod footer;
 pub mod json;
+mod mappings;
 pub mod model;
 mod stacks;
 mod table;

@@ -28,8 +28,10 @@ pub struct Report {
     pub cost: Cost,
     /// Call sites, in the order asked for.
     pub sites: Vec<Site>,
-    /// Sites that matched the filters but are beyond `--top`.
+    /// Sites of kind `allocation` that matched the filters but are beyond `--top`.
     pub sites_omitted: usize,
+    /// Sums over what was mapped; `null` without `--mappings`.
+    pub mappings: Option<Mappings>,
 }
 
 /// The process a report is on.
@@ -91,6 +93,33 @@ pub struct Totals {
     pub inherited_bytes: Option<u64>,
 }
 
+/// Sums over what was mapped since tracing started. Exact, also when allocations are sampled.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Mappings {
+    /// Bytes mapped now, by all sites of kind `mapping`.
+    pub live_bytes: u64,
+    /// Mappings of which something is left.
+    pub live_count: u64,
+    /// Bytes mapped.
+    pub mapped_bytes: u64,
+    /// Calls that mapped something.
+    pub mapped_count: u64,
+    /// Bytes unmapped, of those counted in `mapped_bytes`.
+    pub unmapped_bytes: u64,
+    /// Bytes mapped now by the allocator, to be given out as blocks: in no site.
+    pub by_allocator_bytes: u64,
+    /// Bytes mapped now of files that are only read: in no site.
+    pub read_only_file_bytes: u64,
+    /// Bytes unmapped that are in no book: from before tracing, or not mapped at all.
+    pub unknown_unmapped_bytes: u64,
+    /// Bytes of mappings that were not followed: there were too many.
+    pub untracked_bytes: u64,
+    /// Bytes dropped after a loss, because they were not mapped any more.
+    pub resynchronised_bytes: u64,
+    /// Sites of kind `mapping` that matched the filters but are beyond `--top`.
+    pub sites_omitted: usize,
+}
+
 /// What is missing from the numbers.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Loss {
@@ -114,6 +143,12 @@ pub struct Loss {
     pub missed_return_bytes: u64,
     /// Allocations whose stack was not kept.
     pub missing_stacks: u64,
+    /// Events of mmap, mremap and brk lost (part of `lost_events`).
+    pub lost_mappings: u64,
+    /// Bytes of `lost_mappings`.
+    pub lost_mapped_bytes: u64,
+    /// Events of munmap lost (part of `lost_events`).
+    pub lost_unmappings: u64,
     /// Frees of blocks that are not in the ledger: from before tracing, or whose allocation was lost.
     pub unknown_frees: u64,
     /// Blocks whose address was given out again although their free was not seen.
@@ -151,6 +186,8 @@ pub struct Cost {
     pub allocate_hits: u64,
     /// Calls that ran a release probe.
     pub release_hits: u64,
+    /// Calls of mmap, munmap, mremap and brk, with `--mappings`.
+    pub mapping_hits: u64,
     /// CPU time of outlive itself, seconds.
     pub own_cpu_s: f64,
     /// Resident set of outlive itself.
@@ -161,6 +198,10 @@ pub struct Cost {
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs, reason = "the names are the contract's and say it all")]
 pub struct Site {
+    /// `allocation` or `mapping`.
+    pub kind: &'static str,
+    /// `anonymous` or `file`: what is behind a mapping; `null` for an allocation.
+    pub backing: Option<&'static str>,
     pub rank: usize,
     pub live_bytes: u64,
     pub live_bytes_ci95: [u64; 2],

@@ -34,7 +34,8 @@ pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
         if lines.is_empty() {
             lines.push("stacks, from the allocation outwards:".to_owned());
         }
-        lines.push(heading(site, report.sampling.mean_bytes != 0, layout));
+        let sampled = report.sampling.mean_bytes != 0 && site.kind == "allocation";
+        lines.push(heading(site, sampled, layout));
         lines.extend(frame_lines(site.raw_frames.as_ref().unwrap_or(&site.frames), layout));
         if let Some(reason) = incomplete(site.stack_end) {
             lines.push(layout.warning(&format!("      (incomplete: {reason})")));
@@ -56,12 +57,13 @@ fn heading(site: &Site, sampled: bool, layout: Layout) -> String {
     let growth_interval =
         if slow < fast { format!(" ({} to {})", rate(slow), rate(fast)) } else { String::new() };
     format!(
-        "  {}  {}{interval}, growth {}{growth_interval}, {} of {} freed",
+        "  {}  {}{interval}, growth {}{growth_interval}, {} of {} {}",
         layout.bold(&format!("#{}", site.rank)),
         human_size(site.live_bytes as f64),
         rate(site.growth_bytes_per_s),
         human_count(site.freed_count as f64),
         human_count(site.allocated_count as f64),
+        if site.kind == "mapping" { "unmapped" } else { "freed" },
     )
 }
 

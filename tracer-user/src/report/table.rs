@@ -9,11 +9,66 @@ use crate::units::{human_age, human_count, human_size};
 /// Fewest columns that the function and its line are cut to, even when the terminal has less.
 const MIN_PLACE_COLUMNS: usize = 16;
 
+/// Words for one kind of site.
+struct Words {
+    kind: &'static str,
+    live: &'static str,
+    count: &'static str,
+    place: &'static str,
+    nothing: &'static str,
+    quiet: &'static str,
+}
+
+const ALLOCATIONS: Words = Words {
+    kind: "allocation",
+    live: "LIVE",
+    count: "BLOCKS",
+    place: "ALLOCATED IN",
+    nothing: "nothing that was allocated since the start is live",
+    quiet: "all blocks freed",
+};
+
+const MAPPINGS: Words = Words {
+    kind: "mapping",
+    live: "MAPPED",
+    count: "MAPPINGS",
+    place: "MAPPED IN",
+    nothing: "nothing that the program mapped since the start is mapped",
+    quiet: "everything unmapped",
+};
+
+/// The table of allocations.
 pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
     let sampled = report.sampling.mean_bytes != 0;
-    let sites: Vec<_> = report.sites.iter().filter(|site| is_shown(site)).collect();
-    let quiet = report.sites.len() - sites.len();
-    let mut rows = vec![heading(sampled)];
+    table(report, &ALLOCATIONS, sampled, report.sites_omitted, layout)
+}
+
+/// The table of mappings, and what is in no site; nothing when they were not followed.
+pub(super) fn mapping_lines(report: &Report, layout: Layout) -> Vec<String> {
+    let Some(mappings) = &report.mappings else { return Vec::new() };
+    let mut lines = vec![String::new()];
+    lines.extend(table(report, &MAPPINGS, false, mappings.sites_omitted, layout));
+    lines.push(layout.dim(&format!(
+        "mapped {} in {} mappings; beside them {} by the allocator for its blocks, {} of files only read",
+        human_size(mappings.live_bytes as f64),
+        human_count(mappings.live_count as f64),
+        human_size(mappings.by_allocator_bytes as f64),
+        human_size(mappings.read_only_file_bytes as f64),
+    )));
+    lines
+}
+
+fn table(
+    report: &Report,
+    words: &Words,
+    sampled: bool,
+    beyond_top: usize,
+    layout: Layout,
+) -> Vec<String> {
+    let all = || report.sites.iter().filter(|site| site.kind == words.kind);
+    let sites: Vec<_> = all().filter(|site| is_shown(site)).collect();
+    let quiet = all().count() - sites.len();
+    let mut rows = vec![heading(words, sampled)];
     rows.extend(sites.iter().map(|site| cells(site, sampled)));
     let widths = widths(&rows);
     let used: usize = widths.iter().map(|width| width + 2).sum();
@@ -21,17 +76,17 @@ pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
 
     let places = sites.iter().map(|site| own_frame(&site.frames));
     let places = places.map(|frame| frame.map_or("(no stack)".into(), |f| short_place(f, left)));
-    let places = std::iter::once("ALLOCATED IN".to_owned()).chain(places);
+    let places = std::iter::once(words.place.to_owned()).chain(places);
     let mut lines: Vec<_> =
         rows.iter().zip(places).map(|(row, place)| aligned(row, &widths) + &place).collect();
     if let Some(first) = lines.first_mut() {
         *first = layout.dim(first);
     }
     if sites.is_empty() {
-        lines.push("nothing that was allocated since the start is live".to_owned());
+        lines.push(words.nothing.to_owned());
     }
-    if report.sites_omitted + quiet > 0 {
-        lines.push(layout.dim(&omitted(report.sites_omitted, quiet)));
+    if beyond_top + quiet > 0 {
+        lines.push(layout.dim(&omitted(words, beyond_top, quiet)));
     }
     lines
 }
@@ -41,23 +96,23 @@ fn is_shown(site: &Site) -> bool {
     site.live_count > 0 || site.growth_bytes_per_s != 0.0
 }
 
-fn omitted(beyond_top: usize, quiet: usize) -> String {
+fn omitted(words: &Words, beyond_top: usize, quiet: usize) -> String {
     let mut parts = Vec::new();
     if beyond_top > 0 {
         parts.push(format!("{beyond_top} more sites (--top)"));
     }
     if quiet > 0 {
-        parts.push(format!("{quiet} sites with all blocks freed"));
+        parts.push(format!("{quiet} sites with {}", words.quiet));
     }
     format!("and {}", parts.join(", "))
 }
 
-fn heading(sampled: bool) -> Vec<String> {
-    let mut cells = vec!["#", "LIVE"];
+fn heading(words: &Words, sampled: bool) -> Vec<String> {
+    let mut cells = vec!["#", words.live];
     if sampled {
         cells.push("±");
     }
-    cells.extend(["BLOCKS", "OLDEST", "MEDIAN", "GROWTH"]);
+    cells.extend([words.count, "OLDEST", "MEDIAN", "GROWTH"]);
     cells.into_iter().map(str::to_owned).collect()
 }
 

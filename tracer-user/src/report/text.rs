@@ -38,6 +38,7 @@ pub fn render(report: &Report, layout: Layout) -> String {
     let mut lines = header(report, layout);
     lines.push(String::new());
     lines.extend(table::lines(report, layout));
+    lines.extend(table::mapping_lines(report, layout));
     lines.push(String::new());
     lines.extend(stacks::lines(report, layout));
     lines.extend(footer::lines(report, layout));

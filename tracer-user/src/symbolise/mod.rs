@@ -3,9 +3,11 @@
 //! In: addresses in modules. Out: [`Frame`]s, innermost first, and which of them are the allocator's own.
 
 mod allocator_frames;
+mod mapping_frames;
 mod symboliser;
 
 pub use allocator_frames::strip_allocator_frames;
+pub use mapping_frames::strip_mapping_frames;
 pub use symboliser::Symboliser;
 
 /// One function a stack passes through. An address with inlined calls gives several, innermost first.

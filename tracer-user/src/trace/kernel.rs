@@ -12,12 +12,14 @@ use tracer_common::live::LiveBlock;
 use tracer_common::target::TargetRow;
 use tracer_common::unwind::Rule;
 
+use crate::allocators::code::AllocatorCode;
 use crate::allocators::discover::discover;
 use crate::collector::counts::Counts;
 use crate::collector::ring::Ring;
 use crate::fault::{Fault, Status};
 use crate::probes::attach::{Links, Placed, Programs};
 use crate::probes::features::{LinkKind, best_link_kind};
+use crate::probes::mapping_calls;
 use crate::probes::object::{KernelObject, KernelOptions};
 use crate::probes::plan::{self, Site, TextSegment};
 use crate::sys::pod::{FunctionRow, LiveEntry, LiveEntryKey, TargetEntry};
@@ -32,6 +34,8 @@ use crate::trace::unwinding::UnwindTables;
 pub struct PlannedModule {
     /// Name for people.
     pub allocator: String,
+    /// Its own code.
+    pub code: AllocatorCode,
     sites: Vec<(Site, u64)>,
 }
 
@@ -77,6 +81,10 @@ impl Kernel {
         let mut object = KernelObject::open(&kernel_options)?;
         let programs = Programs::load(&mut object, link_kind)?;
         watch_processes(&mut object, options.follow_fork)?;
+        if options.mappings {
+            mapping_calls::load(&mut object)?;
+            mapping_calls::attach(&mut object)?;
+        }
         let buffer = RingBuf::try_from(object.take_map("EVENTS")?).map_err(unusable)?;
         let ring = Ring::new(buffer).map_err(unusable)?;
         let kernel = Self {
@@ -226,7 +234,8 @@ impl Kernel {
                 sites.push((site, cookie));
             }
         }
-        Ok(Some(PlannedModule { allocator: allocator.name, sites }))
+        let code = AllocatorCode::of(&allocator);
+        Ok(Some(PlannedModule { allocator: allocator.name, code, sites }))
     }
 
     fn add_row(&mut self, site: &Site) -> Result<u64, Fault> {

@@ -39,6 +39,8 @@ pub struct TraceOptions {
     pub interval: Option<Duration>,
     /// Trace children as targets of their own.
     pub follow_fork: bool,
+    /// Follow what is mapped and unmapped, too.
+    pub mappings: bool,
     /// Use this kind of link and no better one.
     pub force_link: Option<LinkKind>,
     /// Size of the ring buffer, bytes.

@@ -3,14 +3,19 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::SystemTime;
 
+use crate::allocators::code::AllocatorCode;
 use crate::collector::event::{Event, Happening};
 use crate::fault::{Fault, Status};
-use crate::ledger::Ledger;
+use crate::ledger::mappings::MappingsSnapshot;
+use crate::ledger::snapshot::Filter;
+use crate::ledger::{Ledger, MappingBook};
 use crate::probes::attach::Links;
 use crate::sys::usage::monotonic_ns;
+use crate::target::mapped;
 use crate::target::memory::ProcessMemory;
 use crate::target::{AddressSpace, CodeLocation, ModuleId, ModuleTable, Pid, Target, VirtAddr};
 use crate::trace::kernel::Kernel;
+use crate::trace::stacks::Stacks;
 
 /// One traced process.
 pub struct TracedProcess {
@@ -18,6 +23,8 @@ pub struct TracedProcess {
     pub target: Target,
     /// Its outstanding allocations.
     pub ledger: Ledger,
+    /// What it has mapped, when that is followed.
+    pub mappings: Option<MappingBook>,
     /// Allocators hooked.
     pub allocators: BTreeSet<String>,
     /// Allocators loaded since, that nobody was told of.
@@ -39,6 +46,7 @@ pub struct TracedProcess {
     code_left_out: bool,
     space: AddressSpace,
     links: HashMap<ModuleId, Links>,
+    allocator_code: HashMap<ModuleId, AllocatorCode>,
     /// When the mappings were last followed, `CLOCK_MONOTONIC`, nanoseconds.
     refreshed_ns: u64,
     pause_ns: u64,
@@ -65,6 +73,7 @@ impl TracedProcess {
         Ok(Self {
             ledger: Ledger::new(mean_bytes, started_ns),
             target,
+            mappings: None,
             allocators: BTreeSet::new(),
             loaded: Vec::new(),
             notices: Vec::new(),
@@ -77,6 +86,7 @@ impl TracedProcess {
             code_left_out: false,
             space,
             links: HashMap::new(),
+            allocator_code: HashMap::new(),
             refreshed_ns: 0,
             pause_ns: 0,
         })
@@ -85,6 +95,45 @@ impl TracedProcess {
     /// Its process id.
     pub fn pid(&self) -> Pid {
         self.target.pid
+    }
+
+    /// Follows what the process maps from now on. It is admitted: what it does meanwhile comes as events.
+    pub fn open_mapping_book(&mut self) {
+        let break_end = mapped::break_end(&self.target.process);
+        self.mappings = Some(MappingBook::new(self.started_ns, break_end));
+    }
+
+    /// Drops mappings that are not there any more, after events were lost.
+    pub fn resynchronise_mappings(&mut self) {
+        let Some(mappings) = &mut self.mappings else { return };
+        match mapped::mapped_ranges(&self.target.process) {
+            // A process that is ending has none: what it had last is what counts.
+            Ok(ranges) if !ranges.is_empty() => mappings.resynchronise(&ranges),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!("{}: its mappings cannot be read: {error}", self.target.pid);
+            }
+        }
+    }
+
+    /// What is mapped at `now_ns`, when that is followed.
+    pub fn mappings_snapshot(
+        &self,
+        now_ns: u64,
+        filter: &Filter,
+        stacks: &Stacks,
+    ) -> Option<MappingsSnapshot> {
+        let in_allocator = |stack_id| {
+            let stack = stacks.get(stack_id);
+            let locations = stack.into_iter().flat_map(|stack| &stack.locations);
+            locations.into_iter().any(|location| self.is_allocators(*location))
+        };
+        Some(self.mappings.as_ref()?.snapshot(now_ns, filter, in_allocator))
+    }
+
+    fn is_allocators(&self, location: CodeLocation) -> bool {
+        let CodeLocation::InModule(module, address) = location else { return false };
+        self.allocator_code.get(&module).is_some_and(|code| code.contains(address))
     }
 
     /// Attaches to every allocator that is mapped and not attached yet; true when there was one.
@@ -116,9 +165,11 @@ impl TracedProcess {
         };
         let Some(planned) = kernel.plan(id, module)? else { return Ok(false) };
         let allocator = planned.allocator.clone();
+        let code = planned.code.clone();
         let single_stepped = planned.single_stepped();
         let Some(links) = kernel.attach(id, modules, self.target.pid)? else { return Ok(false) };
         self.links.insert(id, links);
+        self.allocator_code.insert(id, code);
         if !single_stepped.is_empty() {
             self.notices.push(format!(
                 "{allocator}: no instruction of {} can be emulated by the kernel, so each call is single-stepped, \
@@ -191,6 +242,9 @@ impl TracedProcess {
         self.started = SystemTime::now();
         self.started_ns = monotonic_ns();
         self.ledger.start_at(self.started_ns);
+        if let Some(mappings) = &mut self.mappings {
+            mappings.start_at(self.started_ns);
+        }
     }
 
     /// Applies an event of this process. What needs the kernel side is left to the caller.
@@ -206,6 +260,13 @@ impl TracedProcess {
                 event.at_ns.saturating_sub(self.started_ns) as f64 / 1e9,
                 self.ledger.live_count()
             ));
+        }
+        if let Some(mappings) = &mut self.mappings {
+            match &event.what {
+                Happening::Executed => mappings.executed(),
+                Happening::Mapping(change) => mappings.apply(event.tid, event.at_ns, change),
+                _ => {}
+            }
         }
         self.ledger.apply(event);
     }

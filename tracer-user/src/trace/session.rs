@@ -103,6 +103,9 @@ impl Session {
         let mean_bytes = self.options.selection.mean_bytes();
         let mut process =
             TracedProcess::new(target, mean_bytes, &mut self.modules, &mut self.kernel)?;
+        if self.options.mappings {
+            process.open_mapping_book();
+        }
         let attached = process.attach_new(&mut self.modules, &mut self.kernel);
         if attached.is_err() {
             release(process.detach(&mut self.kernel));
@@ -250,6 +253,11 @@ impl Session {
                 | Happening::Resized { outcome: ResizeOutcome::Moved(allocation), .. } => {
                     allocation.stack_id = stacks.canonical(allocation.stack_id);
                 }
+                Happening::Mapping(change) => {
+                    if let Some(origin) = change.origin_mut() {
+                        origin.stack_id = stacks.canonical(origin.stack_id);
+                    }
+                }
                 _ => {}
             }
             process.apply(&event);
@@ -333,10 +341,13 @@ impl Session {
             let live = self.kernel.live_blocks(pid);
             process.ledger.resynchronise(&live);
         }
-        let snapshot = process
-            .ledger
-            .snapshot(process.cut_ns.unwrap_or_else(monotonic_ns), &self.options.filter);
-        let loss = loss(process, &self.stacks, &snapshot, &facts);
+        if facts.counts.lost_mapping_events() > 0 && !process.ended {
+            process.resynchronise_mappings();
+        }
+        let now_ns = process.cut_ns.unwrap_or_else(monotonic_ns);
+        let snapshot = process.ledger.snapshot(now_ns, &self.options.filter);
+        let mappings = process.mappings_snapshot(now_ns, &self.options.filter, &self.stacks);
+        let loss = loss(process, &self.stacks, &snapshot, mappings.as_ref(), &facts);
         match ProcessMemory::read(&process.target.process) {
             // A process that is ending has no memory any more: what it had last is what counts.
             Ok(memory) if memory.rss_bytes > 0 => process.memory = memory,
@@ -357,6 +368,7 @@ impl Session {
             end: SystemTime::now(),
             sample_mean_bytes: (mean_bytes != 0).then_some(mean_bytes),
             snapshot: &snapshot,
+            mappings: mappings.as_ref(),
             stack: &mut stack,
             loss,
             memory: process.memory,

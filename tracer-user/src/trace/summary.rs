@@ -4,6 +4,7 @@ use tracer_common::counter::Counter;
 use tracer_common::stack::StackEnd;
 
 use crate::collector::counts::Counts;
+use crate::ledger::mappings::MappingsSnapshot;
 use crate::ledger::snapshot::Snapshot;
 use crate::probes::features::LinkKind;
 use crate::report::model::{Cost, Loss};
@@ -29,10 +30,14 @@ pub fn loss(
     process: &TracedProcess,
     stacks: &Stacks,
     snapshot: &Snapshot,
+    mappings: Option<&MappingsSnapshot>,
     facts: &RunFacts,
 ) -> Loss {
     let count = |counter| facts.counts.get(counter);
-    let ends: Vec<StackEnd> = stacks.ends(process.ledger.stack_ids().iter().copied()).collect();
+    let mapping_sites = mappings.into_iter().flat_map(|mappings| &mappings.sites);
+    let mapping_stacks = mapping_sites.map(|mapping| mapping.site.stack_id);
+    let ids = process.ledger.stack_ids().iter().copied().chain(mapping_stacks);
+    let ends: Vec<StackEnd> = stacks.ends(ids).collect();
     let counted =
         |wanted: &dyn Fn(StackEnd) -> bool| ends.iter().filter(|end| wanted(**end)).count() as u64;
     let truncated_stacks = counted(&|end| end == StackEnd::TooDeep);
@@ -49,6 +54,9 @@ pub fn loss(
         missed_returns: count(Counter::MissedReturns),
         missed_return_bytes: count(Counter::MissedReturnBytes),
         missing_stacks: count(Counter::StackSlotsBusy),
+        lost_mappings: count(Counter::LostMappings),
+        lost_mapped_bytes: count(Counter::LostMappedBytes),
+        lost_unmappings: count(Counter::LostUnmappings),
         unknown_frees: snapshot.unknown_frees,
         implied_frees: snapshot.implied_frees,
         notices: notices(process, snapshot, facts),
@@ -60,6 +68,7 @@ pub fn cost(facts: &RunFacts) -> Cost {
     Cost {
         allocate_hits: facts.counts.get(Counter::AllocateHits),
         release_hits: facts.counts.get(Counter::ReleaseHits),
+        mapping_hits: facts.counts.get(Counter::MappingHits),
         own_cpu_s: usage::own_cpu_time().as_secs_f64(),
         own_rss_bytes: usage::own_rss_bytes(),
     }
@@ -81,6 +90,11 @@ fn notices(process: &TracedProcess, snapshot: &Snapshot, facts: &RunFacts) -> Ve
     add(count(Counter::LostFrees), &|n| {
         format!(
             "{n} frees did not fit in the ring buffer: up to as many blocks shown live may be gone"
+        )
+    });
+    add(count(Counter::LostMappings) + count(Counter::LostUnmappings), &|n| {
+        format!(
+            "{n} events of mmap, munmap, mremap or brk were lost: what is not mapped any more was dropped, what was mapped unseen is in no site"
         )
     });
     add(count(Counter::LiveFull), &|n| {

@@ -115,6 +115,7 @@ pub(in crate::report) fn input(
         end: UNIX_EPOCH + Duration::from_millis(1_800_000_030_250),
         sample_mean_bytes: sample,
         snapshot,
+        mappings: None,
         stack: Box::leak(Box::new(stack)),
         loss: Loss {
             lost_events: 3,
@@ -131,6 +132,7 @@ pub(in crate::report) fn input(
         cost: Cost {
             allocate_hits: 400_000,
             release_hits: 199_512,
+            mapping_hits: 0,
             own_cpu_s: 1.234_56,
             own_rss_bytes: 31_457_280,
         },
