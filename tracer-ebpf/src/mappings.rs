@@ -4,7 +4,7 @@
 //! a recorded allocating function is the allocator's: it needs no stack, and has none that leads further, since the
 //! allocator's return address is the kernel's trampoline.
 //!
-//! Every system call of the host runs these programs while they are attached: they look at its number first.
+//! Every system call of the host runs these programs while they are attached: they look at its number first, and leave.
 
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
@@ -43,17 +43,7 @@ pub fn mapping_call_enters(context: RawTracePointContext) -> u32 {
     let Some(registers) = read_registers(context.arg(0)) else { return 0 };
     count(Counter::MappingHits);
     let kind = if number == MUNMAP { EventKind::Unmapping } else { EventKind::Remapping };
-    let event = MappingEvent {
-        header: emit::header(kind, thread, 0),
-        address: registers.rdi,
-        length: registers.rsi,
-        old_address: 0,
-        old_length: 0,
-        stack_id: NO_STACK,
-        call_flags: 0,
-        protection: 0,
-    };
-    if tell(event).is_err() {
+    if tell(range_event(kind, thread, &registers)).is_err() {
         count(Counter::LostUnmappings);
     }
     0
@@ -64,21 +54,20 @@ pub fn mapping_call_enters(context: RawTracePointContext) -> u32 {
 pub fn mapping_call_leaves(context: RawTracePointContext) -> u32 {
     let at: *const pt_regs = context.arg(0);
     // SAFETY: the helper checks the address; the number is read alone, since most calls are others.
-    let Ok(number) = (unsafe { bpf_probe_read_kernel(&raw const (*at).orig_rax) }) else {
-        return 0;
-    };
-    if number != MMAP && number != MUNMAP && number != MREMAP && number != BRK {
-        return 0;
-    }
+    let number = unsafe { bpf_probe_read_kernel(&raw const (*at).orig_rax) };
+    let Ok(number @ (MMAP | MUNMAP | MREMAP | BRK)) = number else { return 0 };
     let thread = Thread::current();
     if TARGETS.get_ptr(thread.tgid).is_none() {
         return 0;
     }
     let Some(registers) = read_registers(at) else { return 0 };
     let result: u64 = context.arg(1);
-    match number {
-        MUNMAP => unmapped(thread, &registers, result),
-        _ => mapped(thread, number, &registers, result),
+    if number == MUNMAP {
+        if result >= FIRST_ERROR {
+            unmapping_failed(thread, &registers);
+        }
+    } else {
+        mapped(thread, number, &registers, result);
     }
     0
 }
@@ -90,13 +79,11 @@ fn read_registers(at: *const pt_regs) -> Option<pt_regs> {
     unsafe { bpf_probe_read_kernel(at) }.ok()
 }
 
+/// An event about the range that munmap or mremap was handed.
 #[inline(always)]
-fn unmapped(thread: Thread, registers: &pt_regs, result: u64) {
-    if result < FIRST_ERROR {
-        return;
-    }
-    let event = MappingEvent {
-        header: emit::header(EventKind::UnmappingFailed, thread, flags::FAILED),
+fn range_event(kind: EventKind, thread: Thread, registers: &pt_regs) -> MappingEvent {
+    MappingEvent {
+        header: emit::header(kind, thread, 0),
         address: registers.rdi,
         length: registers.rsi,
         old_address: 0,
@@ -104,9 +91,13 @@ fn unmapped(thread: Thread, registers: &pt_regs, result: u64) {
         stack_id: NO_STACK,
         call_flags: 0,
         protection: 0,
-    };
-    // The range is taken to be unmapped: what was lost is a mapping.
-    if tell(event).is_err() {
+    }
+}
+
+/// The range is taken to be unmapped: when this is lost, what is lost is a mapping.
+#[inline(always)]
+fn unmapping_failed(thread: Thread, registers: &pt_regs) {
+    if tell(range_event(EventKind::UnmappingFailed, thread, registers)).is_err() {
         count(Counter::LostMappings);
         add(Counter::LostMappedBytes, registers.rsi);
     }
