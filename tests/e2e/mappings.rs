@@ -2,7 +2,7 @@
 
 use outlive_tests::compiler::{Build, build, line_of};
 use outlive_tests::counts::{Counts, number};
-use outlive_tests::outlive::{Outlive, command};
+use outlive_tests::outlive::{Outlive, command, command_with_tracefs};
 use outlive_tests::report::{Report, Site};
 use outlive_tests::workload::Workload;
 
@@ -238,6 +238,33 @@ fn files_are_sites_when_they_can_be_written_to() {
 }
 
 #[test]
+fn a_followed_child_starts_with_an_empty_book() {
+    let mut workload = Workload::start(&build(SOURCE, Build::NoFramePointers), &["family"]);
+    let parent = workload.pid();
+    let arguments = ["attach", "--exact", "--mappings", "--follow-fork", "--format", "json"];
+    let mut command = command_with_tracefs(arguments);
+    let outlive = Outlive::start(command.arg(parent.to_string()));
+    outlive.await_tracing(parent);
+    workload.talk.say("go");
+    let line = workload.talk.hear();
+    let child = line.strip_prefix("child ").and_then(|number| number.parse().ok());
+    let child = child.unwrap_or_else(|| panic!("{line:?} is not the child's line"));
+    outlive.await_tracing(child);
+    workload.talk.say("child go");
+    workload.talk.hear_word("child done");
+    workload.talk.say("child exit");
+    let own = workload.talk.hear();
+    let finished = outlive.stop().with_status(0);
+    workload.exit();
+
+    assert_sites(&own, &finished.report_on(parent), "first_site", "second_site");
+    let report = finished.report_on(child);
+    assert_eq!(mappings(&report, "live_bytes"), 7 * PAGE_BYTES, "{report}");
+    assert_eq!(sum(&sites_in(&report, "second_site"), "live_bytes"), 7 * PAGE_BYTES, "{report}");
+    assert_eq!(mappings(&report, "unknown_unmapped_bytes"), 4 * PAGE_BYTES, "{report}");
+}
+
+#[test]
 fn a_new_program_has_none_of_the_old_ones_mappings() {
     let program = build(SOURCE, Build::NoFramePointers);
     let mut workload = Workload::start(&program, &["executes"]);
@@ -345,4 +372,60 @@ fn after_a_loss_nothing_is_shown_that_is_not_mapped() {
     assert!(mappings(&report, "live_bytes") <= number(&own, "first"), "{own}; {report}");
     assert!(report.notices().iter().any(|notice| notice.contains("munmap")), "{report}");
     assert!(report.number("/loss/lost_events") >= lost, "{report}");
+}
+
+/// Bytes of mappings with a file and without, by the kernel's own list. The stack of the first thread and the page of the
+/// probes' trampoline are made by the kernel, not by a call.
+fn kernels_list(pid: u32) -> (i64, i64) {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("its maps");
+    let (mut anonymous, mut files) = (0, 0);
+    for line in
+        maps.lines().filter(|line| !line.ends_with("[stack]") && !line.ends_with("[uprobes]"))
+    {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let ends = words[0]
+            .split_once('-')
+            .map(|ends| [ends.0, ends.1].map(|end| i64::from_str_radix(end, 16).unwrap_or(0)));
+        let Some([start, end]) = ends else { continue };
+        // The kernel's own half of the address space is no memory of the process.
+        if end >= start {
+            // Shared anonymous memory is a file that the kernel makes up.
+            let is_anonymous = words[4] == "0" || line.ends_with(" /dev/zero (deleted)");
+            *if is_anonymous { &mut anonymous } else { &mut files } += end - start;
+        }
+    }
+    (anonymous, files)
+}
+
+/// An interpreter with its own allocator over malloc and mmap: by the kernel's list of mappings nothing is missing and
+/// nothing counts twice, neither of anonymous memory nor of files.
+#[test]
+fn an_interpreters_growth_is_the_kernels_to_the_byte() {
+    for sampling in [&["--exact"][..], &[]] {
+        let script = outlive_tests::compiler::sources().join("python/grows.py");
+        let mut workload =
+            Workload::start_command(std::process::Command::new("python3").arg(script));
+        let before = kernels_list(workload.pid());
+        let outlive =
+            Outlive::attach(&[workload.pid()], &[&["--mappings", "--top", "0"], sampling].concat());
+        workload.talk.say("go");
+        workload.talk.hear_word("grown");
+        let after = kernels_list(workload.pid());
+        let report = outlive.stop().with_status(0).report();
+        workload.exit();
+
+        let of_backing = |backing: &str| -> i64 {
+            let sites = report.sites();
+            let sites = sites.iter().filter(|site| site.json["backing"] == backing);
+            sites.map(|site| site.number("live_bytes").cast_signed()).sum()
+        };
+        let sum = |name| mappings(&report, name).cast_signed();
+        assert_eq!(sum("unknown_unmapped_bytes"), 0, "{report}");
+        let anonymous = of_backing("anonymous") + sum("by_allocator_bytes");
+        let files = of_backing("file") + sum("read_only_file_bytes");
+        assert_eq!((anonymous, files), (after.0 - before.0, after.1 - before.1), "{report}");
+        assert!(sum("live_bytes") > (12 << 20), "its own map and more; {report}");
+        assert!(sum("by_allocator_bytes") > (10 << 20), "its large objects; {report}");
+        assert_eq!(report.number("/loss/lost_events"), 0, "{report}");
+    }
 }

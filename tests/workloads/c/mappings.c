@@ -313,6 +313,28 @@ static void forks(void) {
     expect(10, 1, 0, 0);
 }
 
+/* A child that is followed: what it was born with is its parent's. */
+static void family(void) {
+    char *at = first_site(10);
+    pid_t child = fork();
+    require(child >= 0);
+    if (child == 0) {
+        struct line line = {};
+        add_text(&line, "child ");
+        add_number(&line, (uint64_t)getpid());
+        say_line(&line);
+        await_word("child go");
+        require(munmap(at, 4 * PAGE) == 0);
+        second_site(NULL, 7);
+        say("child done");
+        await_word("child exit");
+        _exit(0);
+    }
+    int status = 0;
+    require(waitpid(child, &status, 0) == child && status == 0);
+    expect(10, 1, 0, 0);
+}
+
 static void executes(char *program) {
     first_site(500);
     say("mapped");
@@ -375,6 +397,7 @@ int main(int argc, char **argv) {
         {"thread_stack", thread_stack},
         {"files", files},
         {"forks", forks},
+        {"family", family},
     };
     if (argc != 2) _exit(BAD_ARGUMENTS);
     own_path = argv[0];
