@@ -36,13 +36,22 @@ impl Compilation {
         Ok(Self { compiler, preprocessed })
     }
 
+    /// The compiler with its arguments.
+    pub(crate) fn command(&self) -> Vec<String> {
+        let path = |path: &Path| path.to_string_lossy().into_owned();
+        let options = ["-quiet", "-fpreprocessed", "-O2"].map(str::to_owned);
+        let mut command = vec![path(&self.compiler)];
+        command.extend(options);
+        command.extend([path(&self.preprocessed), "-o".to_owned(), "/dev/null".to_owned()]);
+        command
+    }
+
     /// Compiles once, traced so from the first instruction.
     pub(crate) fn measure(&self, tracers: &Tracers, tracing: Tracing) -> Result<Measured> {
         // The shell waits until the tracer is ready, and then becomes the compiler.
         let mut command = Command::new("sh");
         command.args(["-c", "read -r go && exec \"$@\"", "sh"]);
-        command.arg(&self.compiler).args(["-quiet", "-fpreprocessed", "-O2"]);
-        command.arg(&self.preprocessed).args(["-o", "/dev/null"]).stdin(Stdio::piped());
+        command.args(self.command()).stdin(Stdio::piped());
         let mut child = command.spawn().context("cannot run sh")?;
         let mut gate = child.stdin.take().context("sh has no input")?;
         let tracer = tracers.start(tracing, child.id())?;

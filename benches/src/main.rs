@@ -1,4 +1,4 @@
-//! Benchmarks of the whole: what tracing costs the program that is traced.
+//! Benchmarks of the whole: what tracing costs the program that is traced, and how complete its stacks are.
 //!
 //! In: the tracers to compare. Out: a table on standard output and, with `--document`, the page of the documentation.
 
@@ -7,12 +7,13 @@ mod compiler;
 mod host;
 mod listen;
 mod overhead;
+mod stacks;
 mod table;
 mod tracer;
 mod versions;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -31,6 +32,21 @@ struct Arguments {
 enum Benchmark {
     /// The same programs untraced, traced by outlive, and traced by memleak
     Overhead(Overhead),
+    /// How many call stacks of real programs are complete
+    Stacks(Stacks),
+}
+
+#[derive(clap::Args)]
+struct Stacks {
+    /// The binary of outlive
+    #[arg(long, env = "OUTLIVE_BIN", value_name = "FILE")]
+    outlive: PathBuf,
+    /// A directory for what is compiled
+    #[arg(long, value_name = "DIR", default_value = "target/benches")]
+    work: PathBuf,
+    /// Write the results to this page, too
+    #[arg(long, value_name = "FILE")]
+    document: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -53,8 +69,11 @@ struct Overhead {
 }
 
 fn main() -> ExitCode {
-    let Benchmark::Overhead(overhead) = Arguments::parse().benchmark;
-    match measure(overhead) {
+    let result = match Arguments::parse().benchmark {
+        Benchmark::Overhead(arguments) => measure_overhead(arguments),
+        Benchmark::Stacks(arguments) => count_stacks(&arguments),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -63,19 +82,29 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure(arguments: Overhead) -> Result<()> {
+fn measure_overhead(arguments: Overhead) -> Result<()> {
     let Overhead { outlive, memleak, work, rounds, document } = arguments;
-    fs::create_dir_all(&work).with_context(|| format!("cannot create {}", work.display()))?;
+    create(&work)?;
     let tracers = Tracers { outlive, memleak, work };
     let rows = overhead::measure(&tracers, rounds)?;
     print!("{}", table::text(&rows));
-    if let Some(path) = document {
-        let page = table::page(&rows, &host::describe(), &versions::describe(&tracers));
-        if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory)
-                .with_context(|| format!("cannot create {}", directory.display()))?;
-        }
-        fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
+    let page = table::page(&rows, &host::describe(), &versions::describe(&tracers));
+    document.map_or(Ok(()), |path| write(&path, &page))
+}
+
+fn count_stacks(arguments: &Stacks) -> Result<()> {
+    create(&arguments.work)?;
+    let rows = stacks::measure(&arguments.outlive, &arguments.work)?;
+    let page = stacks::page(&rows, &host::describe());
+    print!("{page}");
+    arguments.document.as_deref().map_or(Ok(()), |path| write(path, &page))
+}
+
+fn write(path: &Path, page: &str) -> Result<()> {
+    path.parent().map_or(Ok(()), create)?;
+    fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn create(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))
 }

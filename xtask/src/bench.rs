@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: benchmarks of the whole, against other tracers.
 //!
 //! In: the workspace and, if they can be had, the other tracers. Out: a table on standard output and
-//! `docs/benchmarks.md`.
+//! a page of `docs/`.
+
+use std::process::Command;
 
 use clap::ValueEnum;
 
@@ -15,24 +17,38 @@ use crate::{host, peers, process, product, progress, workspace};
 pub(crate) enum Benchmark {
     /// What tracing costs the traced program: outlive against memleak, in one run
     Overhead,
+    /// How many call stacks of real programs reach the thread's root
+    Stacks,
 }
 
 /// Runs a benchmark.
 pub(crate) fn bench(benchmark: Benchmark, rounds: u32) -> Result<()> {
-    let Benchmark::Overhead = benchmark;
-    host::require_root("the benchmark cannot run", "cargo xtask bench overhead")?;
+    host::require_root("the benchmark cannot run", "cargo xtask bench as root")?;
     host::require_c_compiler("the benchmark")?;
     product::build()?;
     let mut cargo = process::cargo(&["run", "--quiet", "--release", "-p", "outlive-benches", "--"]);
-    cargo.args(["overhead", "--rounds", &rounds.to_string()]);
+    let page = match benchmark {
+        Benchmark::Overhead => {
+            cargo.args(["overhead", "--rounds", &rounds.to_string()]);
+            add_memleak(&mut cargo);
+            "docs/benchmarks.md"
+        }
+        Benchmark::Stacks => {
+            cargo.arg("stacks");
+            "docs/stacks.md"
+        }
+    };
     cargo.arg("--outlive").arg(workspace::outlive());
     cargo.arg("--work").arg(workspace::target().join("benches"));
-    cargo.arg("--document").arg(workspace::root().join("docs/benchmarks.md"));
+    cargo.arg("--document").arg(workspace::root().join(page));
+    process::run(&mut cargo).or_fail("the benchmark failed", "see its message above")
+}
+
+fn add_memleak(cargo: &mut Command) {
     match peers::memleak() {
         Ok(memleak) => {
             cargo.arg("--memleak").arg(memleak);
         }
         Err(error) => progress::say(&format!("memleak cannot be had: {error:#}")),
     }
-    process::run(&mut cargo).or_fail("the benchmark failed", "see its message above")
 }

@@ -59,7 +59,7 @@ pub fn loss(
         lost_unmappings: count(Counter::LostUnmappings),
         unknown_frees: snapshot.unknown_frees,
         implied_frees: snapshot.implied_frees,
-        notices: notices(process, snapshot, facts),
+        notices: notices(process, snapshot, mappings, facts),
     }
 }
 
@@ -74,7 +74,12 @@ pub fn cost(facts: &RunFacts) -> Cost {
     }
 }
 
-fn notices(process: &TracedProcess, snapshot: &Snapshot, facts: &RunFacts) -> Vec<String> {
+fn notices(
+    process: &TracedProcess,
+    snapshot: &Snapshot,
+    mappings: Option<&MappingsSnapshot>,
+    facts: &RunFacts,
+) -> Vec<String> {
     let count = |counter| facts.counts.get(counter);
     let mut notices = process.notices.clone();
     let mut add = |number: u64, text: &dyn Fn(u64) -> String| {
@@ -95,6 +100,11 @@ fn notices(process: &TracedProcess, snapshot: &Snapshot, facts: &RunFacts) -> Ve
     add(count(Counter::LostMappings) + count(Counter::LostUnmappings), &|n| {
         format!(
             "{n} events of mmap, munmap, mremap or brk were lost: what is not mapped any more was dropped, what was mapped unseen is in no site"
+        )
+    });
+    add(mappings.map_or(0, |mappings| mappings.untracked_bytes), &|n| {
+        format!(
+            "{n} bytes mapped were not followed, there were too many mappings: they count as mapped, not as live"
         )
     });
     add(count(Counter::LiveFull), &|n| {
