@@ -1,7 +1,7 @@
 //! Every bound of the kernel side in one place.
 
 /// Frames kept of one stack; deeper stacks are cut there and marked [`crate::stack::StackEnd::TooDeep`].
-pub const MAX_FRAMES: usize = 127;
+pub const MAX_FRAMES: usize = 255;
 
 /// Hooked functions that one tracer can tell apart (the cookie of a probe is an index below this).
 pub const MAX_FUNCTIONS: u32 = 1024;
