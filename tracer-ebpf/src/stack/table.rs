@@ -126,7 +126,7 @@ fn find_range(tgid: u32, address: u64) -> Option<&'static CodeRange> {
     let mut low = 0_usize;
     let mut half = MAX_CODE_RANGES / 2;
     for _ in 0..RANGE_STEPS {
-        let middle = (low + half) & (MAX_CODE_RANGES - 1);
+        let middle = below_ranges(low + half);
         // SAFETY: the pointer is to a map element, the index is below the number of ranges.
         let range = unsafe { &*(&raw const (*map).ranges).cast::<CodeRange>().add(middle) };
         // All ones when the range starts after the address: both are far below 2^63.
@@ -135,9 +135,8 @@ fn find_range(tgid: u32, address: u64) -> Option<&'static CodeRange> {
         half >>= 1;
     }
     // SAFETY: as above.
-    let range = unsafe {
-        &*(&raw const (*map).ranges).cast::<CodeRange>().add(low & (MAX_CODE_RANGES - 1))
-    };
+    let range =
+        unsafe { &*(&raw const (*map).ranges).cast::<CodeRange>().add(below_ranges(low)) };
     (address >= range.start && address < range.end).then_some(range)
 }
 
@@ -159,6 +158,17 @@ fn find_row(first: u32, end: u32, low_address: u32) -> Option<u32> {
         count -= half;
     }
     row(low)
+}
+
+/// An index kept below the number of ranges. The compiler can tell that it is below and would drop the mask; verifiers
+/// of old kernels (6.1) cannot, since they lose every bound in an or.
+#[inline(always)]
+fn below_ranges(mut index: usize) -> usize {
+    // SAFETY: a bitwise and of a register.
+    unsafe {
+        asm!("{index} &= {mask}", index = inout(reg) index, mask = const MAX_CODE_RANGES - 1)
+    };
+    index
 }
 
 /// All ones for a negative number, else 0. Written so that the compiler does not see a choice in it and makes no branch.

@@ -7,4 +7,5 @@ pub mod features;
 pub mod object;
 pub mod placement;
 pub mod plan;
+pub mod single;
 pub mod verify;

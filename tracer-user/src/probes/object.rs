@@ -1,14 +1,15 @@
 //! The kernel programs: the embedded object, its maps, and loading a program for any kind of link.
 //!
-//! aya creates the maps and loads the tracepoint programs; programs of multi and session links are relocated with
-//! aya-obj against aya's maps and loaded by [`crate::sys::bpf`], since aya 0.14 knows neither attach type.
+//! aya creates the maps and loads the tracepoint programs; programs of uprobes are relocated with aya-obj against aya's
+//! maps and loaded by [`crate::sys::bpf`], since aya 0.14 knows neither multi nor session links, and loads a program only
+//! once.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 use aya::maps::Map;
 use aya::{Ebpf, EbpfLoader};
-use aya_obj::btf::BtfFeatures;
+use aya_obj::generated::bpf_insn;
 
 use crate::fault::{Fault, Status};
 use crate::sys::bpf::{self, AttachType, FunctionRecords, LoadError};
@@ -62,9 +63,10 @@ impl KernelObject {
             .load(OBJECT)
             .map_err(|error| cannot_load(chain(&error)))?;
         let mut parsed = aya_obj::Object::parse(OBJECT).map_err(cannot_load)?;
-        // All features: every kernel that has uprobe multi links has them.
-        let features = BtfFeatures::new(true, true, true, true, true, true, true, true);
-        let btf = parsed.fixup_and_sanitize_btf(&features).map_err(cannot_load)?;
+        let btf = match aya::features().btf() {
+            Some(features) => parsed.fixup_and_sanitize_btf(features).map_err(cannot_load)?,
+            None => None,
+        };
         let btf = match btf.map(aya_obj::btf::Btf::to_bytes) {
             Some(bytes) => Some(bpf::load_btf(&bytes).map_err(cannot_load)?),
             None => None,
@@ -87,6 +89,23 @@ impl KernelObject {
 
     /// Loads a uprobe program for this kind of link.
     pub fn load(&self, name: &str, attach_type: AttachType) -> Result<LoadedProgram, Fault> {
+        self.load_changed(name, attach_type, |instructions| instructions.to_vec())
+    }
+
+    /// Loads a uprobe program for a single probe: its cookie is written into the program, since kernels before 5.15 have
+    /// none.
+    pub fn load_for(&self, name: &str, cookie: u32) -> Result<LoadedProgram, Fault> {
+        self.load_changed(name, AttachType::PerfEvent, |instructions| {
+            with_cookie(instructions, cookie)
+        })
+    }
+
+    fn load_changed(
+        &self,
+        name: &str,
+        attach_type: AttachType,
+        change: impl FnOnce(&[bpf_insn]) -> Vec<bpf_insn>,
+    ) -> Result<LoadedProgram, Fault> {
         let program = self.parsed.programs.get(name);
         let function =
             program.and_then(|program| self.parsed.functions.get(&program.function_key()));
@@ -102,7 +121,8 @@ impl KernelObject {
             };
             (btf.as_fd(), records)
         });
-        let program = bpf::Program { name, instructions: &function.instructions, attach_type, btf };
+        let instructions = change(&function.instructions);
+        let program = bpf::Program { name, instructions: &instructions, attach_type, btf };
         let fd = bpf::load_program(&program).map_err(|error| refused(name, &error))?;
         let verified_instructions = bpf::verified_instructions(fd.as_fd());
         Ok(LoadedProgram { fd, verified_instructions })
@@ -118,6 +138,25 @@ impl KernelObject {
     pub fn take_map(&mut self, name: &str) -> Result<Map, Fault> {
         self.ebpf.take_map(name).ok_or_else(|| cannot_load(format!("the object has no map {name}")))
     }
+}
+
+/// Puts a number in the place of each call that asks for the cookie.
+fn with_cookie(instructions: &[bpf_insn], cookie: u32) -> Vec<bpf_insn> {
+    const CALL: u8 = 0x85;
+    const GET_ATTACH_COOKIE: i32 = 174;
+    const MOVE_NUMBER: u8 = 0xb7;
+    let mut changed = instructions.to_vec();
+    for instruction in &mut changed {
+        // A call of a helper, not of another function of the program.
+        if instruction.code == CALL
+            && instruction.src_reg() == 0
+            && instruction.imm == GET_ATTACH_COOKIE
+        {
+            instruction.code = MOVE_NUMBER;
+            instruction.imm = cookie as i32;
+        }
+    }
+    changed
 }
 
 /// Why the verifier refused, with the end of its log; the whole log goes to the debug log.
