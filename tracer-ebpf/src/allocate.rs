@@ -19,7 +19,7 @@ use crate::counters::{add, count};
 use crate::maps::{Call, FUNCTIONS, IN_FLIGHT, LIVE, SAMPLE_MEAN_BYTES, call_flags};
 use crate::sample::{Decision, decide};
 use crate::stack::{WITH_LOOP, WITHOUT_LOOP};
-use crate::{emit, stack};
+use crate::{emit, private_stack, stack};
 
 /// Answer of a session program's entry: do not trap the return.
 const SKIP_RETURN: u32 = 1;
@@ -27,6 +27,7 @@ const SKIP_RETURN: u32 = 1;
 /// Entry and return in one program, for session links.
 #[uprobe]
 pub fn allocate_both(context: ProbeContext) -> u32 {
+    private_stack::decline();
     // SAFETY: the helper takes the program's own context.
     let function_ip = unsafe { bpf_get_func_ip(context.as_ptr()) };
     let registers = Registers::read(&context);
@@ -41,6 +42,7 @@ pub fn allocate_both(context: ProbeContext) -> u32 {
 /// Entry, where entry and return are two links.
 #[uprobe]
 pub fn allocate_enter(context: ProbeContext) -> u32 {
+    private_stack::decline();
     let registers = Registers::read(&context);
     enter::<WITH_LOOP>(&context, &registers);
     0
@@ -57,6 +59,7 @@ pub fn allocate_enter_early(context: ProbeContext) -> u32 {
 /// Return, where entry and return are two links.
 #[uretprobe]
 pub fn allocate_leave(context: RetProbeContext) -> u32 {
+    private_stack::decline();
     let registers = Registers::read(&ProbeContext::new(context.as_ptr()));
     leave(&registers);
     0

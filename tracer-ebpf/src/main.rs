@@ -11,6 +11,7 @@ mod emit;
 mod maps;
 mod process;
 mod release;
+mod private_stack;
 mod sample;
 mod stack;
 

@@ -7,7 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
-use aya::maps::Map;
+use aya::maps::{Map, MapType};
+use aya::sys::is_map_supported;
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_insn;
 
@@ -56,6 +57,14 @@ fn cannot_load(why: impl std::fmt::Display) -> Fault {
 impl KernelObject {
     /// Creates the maps and prepares the programs.
     pub fn open(options: &KernelOptions) -> Result<Self, Fault> {
+        if matches!(is_map_supported(MapType::RingBuf), Ok(false)) {
+            return Err(Fault::new(
+                Status::NotAllowed,
+                "cannot trace on this kernel",
+                "it has no ring buffers for kernel programs, or these rights do not allow them",
+                "run as root, on Linux 5.8 or newer",
+            ));
+        }
         let ebpf = EbpfLoader::new()
             .override_global("SAMPLE_MEAN_BYTES", &options.sample_mean_bytes, true)
             .map_max_entries("EVENTS", options.ring_bytes)
@@ -140,23 +149,24 @@ impl KernelObject {
     }
 }
 
+/// The helper `bpf_get_attach_cookie`.
+const GET_ATTACH_COOKIE: i32 = 174;
+
 /// Puts a number in the place of each call that asks for the cookie.
 fn with_cookie(instructions: &[bpf_insn], cookie: u32) -> Vec<bpf_insn> {
-    const CALL: u8 = 0x85;
-    const GET_ATTACH_COOKIE: i32 = 174;
     const MOVE_NUMBER: u8 = 0xb7;
     let mut changed = instructions.to_vec();
-    for instruction in &mut changed {
-        // A call of a helper, not of another function of the program.
-        if instruction.code == CALL
-            && instruction.src_reg() == 0
-            && instruction.imm == GET_ATTACH_COOKIE
-        {
-            instruction.code = MOVE_NUMBER;
-            instruction.imm = cookie as i32;
-        }
+    for instruction in changed.iter_mut().filter(|one| is_call(**one, GET_ATTACH_COOKIE)) {
+        instruction.code = MOVE_NUMBER;
+        instruction.imm = cookie as i32;
     }
     changed
+}
+
+/// Whether an instruction calls this helper, and not another function of the program.
+fn is_call(instruction: bpf_insn, helper: i32) -> bool {
+    const CALL: u8 = 0x85;
+    instruction.code == CALL && instruction.src_reg() == 0 && instruction.imm == helper
 }
 
 /// Why the verifier refused, with the end of its log; the whole log goes to the debug log.
@@ -185,4 +195,47 @@ fn map_fd(map: &Map) -> Option<RawFd> {
     };
     let fd: BorrowedFd<'_> = data.fd().as_fd();
     Some(fd.as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use aya_obj::ProgramSection;
+
+    use super::*;
+
+    fn calls(instructions: &[bpf_insn], helper: i32) -> bool {
+        instructions.iter().any(|instruction| is_call(*instruction, helper))
+    }
+
+    /// See `tracer-ebpf/src/private_stack.rs`; programs of kernels before 6.13 have nothing to decline.
+    #[test]
+    fn every_program_of_a_uprobe_declines_a_private_stack() {
+        const TAIL_CALL: i32 = 12;
+        let object = aya_obj::Object::parse(OBJECT).expect("the object is whole");
+        let mut seen = 0;
+        for (name, program) in &object.programs {
+            let is_of_uprobe = matches!(
+                program.section,
+                ProgramSection::UProbe { .. } | ProgramSection::URetProbe { .. }
+            );
+            if is_of_uprobe && !name.ends_with("_early") {
+                let function = &object.functions[&program.function_key()];
+                assert!(calls(&function.instructions, TAIL_CALL), "{name}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 0, "the object has programs of uprobes");
+    }
+
+    #[test]
+    fn a_cookie_takes_the_place_of_the_call_that_asks_for_it() {
+        let object = aya_obj::Object::parse(OBJECT).expect("the object is whole");
+        let program = &object.programs["allocate_enter"];
+        let instructions = &object.functions[&program.function_key()].instructions;
+        assert!(calls(instructions, GET_ATTACH_COOKIE));
+        let changed = with_cookie(instructions, 77);
+        assert!(!calls(&changed, GET_ATTACH_COOKIE));
+        let numbers = changed.iter().zip(instructions).filter(|(new, old)| new.imm != old.imm);
+        assert!(numbers.into_iter().all(|(new, _)| new.imm == 77 && new.dst_reg() == 0));
+    }
 }
