@@ -20,8 +20,7 @@ fn is_exact_or_refused(kind: &str) {
 fn is_refused(kind: &str) {
     let mut workload = Workload::start(&build("c/leak.c", Build::Debug), &["malloc", "1"]);
     let pid = workload.pid().to_string();
-    let [what, _, remedy] =
-        finished(&mut command(["attach", "--force-link", kind, &pid])).error(3);
+    let [what, _, remedy] = finished(&mut command(["attach", "--force-link", kind, &pid])).error(3);
     assert!(what.contains(kind), "{what}");
     assert!(remedy.contains(kernel::best_link()), "{remedy}");
     assert!(workload.is_running(), "the target is left alone");
@@ -44,7 +43,11 @@ fn every_workload_is_exact_by(kind: &str) {
         workload.exit();
         report.assert_exact(own);
         let named = report.notices().iter().any(|notice| notice.contains(kind));
-        assert_eq!(named, kind != "session", "a notice names the link that is not the best there is; {report}");
+        assert_eq!(
+            named,
+            kind != "session",
+            "a notice names the link that is not the best there is; {report}"
+        );
     }
 }
 

@@ -3,7 +3,8 @@
 use std::fs;
 
 /// Kinds of link, the worst first, with the kernel's version that brought them.
-const LINKS: [(&str, (u32, u32)); 3] = [("single", (5, 8)), ("multi", (6, 6)), ("session", (6, 13))];
+const LINKS: [(&str, (u32, u32)); 3] =
+    [("single", (5, 8)), ("multi", (6, 6)), ("session", (6, 13))];
 
 /// Kinds of link that this kernel has, the best last.
 pub fn links() -> Vec<&'static str> {

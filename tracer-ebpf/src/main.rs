@@ -9,9 +9,9 @@ mod call;
 mod counters;
 mod emit;
 mod maps;
+mod private_stack;
 mod process;
 mod release;
-mod private_stack;
 mod sample;
 mod stack;
 

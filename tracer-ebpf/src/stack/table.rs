@@ -135,8 +135,7 @@ fn find_range(tgid: u32, address: u64) -> Option<&'static CodeRange> {
         half >>= 1;
     }
     // SAFETY: as above.
-    let range =
-        unsafe { &*(&raw const (*map).ranges).cast::<CodeRange>().add(below_ranges(low)) };
+    let range = unsafe { &*(&raw const (*map).ranges).cast::<CodeRange>().add(below_ranges(low)) };
     (address >= range.start && address < range.end).then_some(range)
 }
 

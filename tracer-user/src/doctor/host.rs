@@ -78,11 +78,7 @@ fn links(rights: Rights) -> [Finding; 2] {
 fn walks(rights: Rights) -> Finding {
     let name = "stack walks";
     if !rights.are_complete() {
-        return Finding::warning(
-            name,
-            "not known: asking needs rights",
-            "run outlive with sudo",
-        );
+        return Finding::warning(name, "not known: asking needs rights", "run outlive with sudo");
     }
     let how = if has_loop() { "bpf_loop" } else { "an ordinary loop, without bpf_loop" };
     Finding::ok(name, format!("by unwind tables, in {how}"))
