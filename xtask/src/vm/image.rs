@@ -75,7 +75,7 @@ fn fill(root: &Path, programs: &[Program]) -> Result<()> {
 fn first_process() -> String {
     format!(
         "#!/bin/sh
-export PATH=/usr/bin HOME=/tmp OUTLIVE_BIN={outlive}
+export PATH=/usr/bin HOME=/tmp OUTLIVE_BIN={outlive} OUTLIVE_TESTS_SLOWNESS=5
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev

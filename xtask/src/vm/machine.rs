@@ -19,10 +19,10 @@ use crate::failure::OrFail as _;
 use crate::{process, progress, workspace};
 
 const EMULATOR: &str = "qemu-system-x86_64";
-/// Ten times what a kernel with the slowest kind of link takes on two processors.
+/// Several times what a kernel with the slowest kind of link takes on two processors.
 const LIMIT: Duration = Duration::from_mins(40);
-/// Silence of a machine that hangs: tests wait for a minute at most.
-const SILENCE: Duration = Duration::from_mins(3);
+/// Silence of a machine that hangs: no test of a slow machine waits longer for anything.
+const SILENCE: Duration = Duration::from_mins(6);
 /// Lines shown of a machine that did not end as it should.
 const TAIL: usize = 25;
 
