@@ -98,7 +98,7 @@ impl KernelObject {
 
     /// Loads a uprobe program for this kind of link.
     pub fn load(&self, name: &str, attach_type: AttachType) -> Result<LoadedProgram, Fault> {
-        self.load_changed(name, attach_type, |instructions| instructions.to_vec())
+        self.load_changed(name, attach_type, <[bpf_insn]>::to_vec)
     }
 
     /// Loads a uprobe program for a single probe: its cookie is written into the program, since kernels before 5.15 have

@@ -9,9 +9,9 @@ use std::{fs, io};
 
 use aya_obj::generated::{PERF_FLAG_FD_CLOEXEC, perf_event_attr};
 
-/// Where the kernel tells about its events of this kind (Documentation/ABI/testing/sysfs-bus-event_source-devices-format).
+/// Where the kernel tells about its events of this kind (`sysfs-bus-event_source-devices-format` of its documentation).
 const UPROBE: &str = "/sys/bus/event_source/devices/uprobe";
-/// `PERF_EVENT_IOC_ENABLE` (include/uapi/linux/perf_event.h).
+/// `PERF_EVENT_IOC_ENABLE` (`include/uapi/linux/perf_event.h`).
 const ENABLE: libc::Ioctl = 0x2400;
 /// `PERF_EVENT_IOC_SET_BPF`.
 const SET_BPF: libc::Ioctl = 0x4004_2408;

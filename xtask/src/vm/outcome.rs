@@ -64,8 +64,9 @@ pub(crate) fn suite(line: &str) -> Option<&str> {
 }
 
 fn marked<'a>(line: &'a str, word: &str) -> Option<&'a str> {
-    let rest = line.strip_prefix(MARK)?.trim_start().strip_prefix(word)?;
-    Some(rest.trim())
+    // The firmware leaves its last line open, and the kernel may speak in the middle of another.
+    let (_, rest) = line.split_once(MARK)?;
+    Some(rest.trim_start().strip_prefix(word)?.trim())
 }
 
 impl Outcome {
@@ -164,7 +165,7 @@ fn test(line: &str) -> Option<(String, bool)> {
 mod tests {
     use super::*;
 
-    const CONSOLE: &str = "SeaBIOS\n@outlive release 6.1.0\n\
+    const CONSOLE: &str = "SeaBIOS\n\u{1b}c@outlive release 6.1.0\n\
         @outlive doctor {\"findings\":[{\"name\":\"kernel\",\"status\":\"ok\",\"detail\":\"x\",\"remedy\":null}],\"programs\":[]}\n\
         @outlive suite run\nrunning 2 tests\ntest a ... ok\ntest b ... FAILED\n\
         test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s\n@outlive ended 101\n\

@@ -41,16 +41,16 @@ A kind of link that a kernel does not have is refused with status 3 when it is f
 
 /// Why a suite is not run in a machine.
 const LEFT_OUT: [(&str, &str); 4] = [
-    ("loss", "it has to flood the ring buffer, which an emulated processor is too slow for"),
-    ("memleak_suite", "it compares with a program that the machine does not hold"),
+    (
+        "loss",
+        "programs have to be faster than outlive reads, which is not sure on an emulated processor",
+    ),
+    ("memleak_suite", "it traces what `accounting` traces, in many more builds of one program"),
     (
         "sampling",
-        "it repeats runs for its statistics, which takes too long on an emulated processor",
+        "it repeats its workload a thousand times, which takes too long on an emulated processor",
     ),
-    (
-        "scale",
-        "it measures many processes and sites, which takes too long on an emulated processor",
-    ),
+    ("scale", "it makes two million blocks, which takes too long on an emulated processor"),
 ];
 const NOT_CHOSEN: &str = "it needs more than the small root file system of the machine holds";
 
