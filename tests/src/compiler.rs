@@ -39,6 +39,8 @@ pub enum Build {
     Bare32,
     /// A shared library.
     Library,
+    /// A shared library as distributions build it: optimised, without frame pointers.
+    LibraryNoFramePointers,
 }
 
 impl Build {
@@ -54,6 +56,9 @@ impl Build {
             Self::Bare => &["-nostdlib", "-static", "-no-pie"],
             Self::Bare32 => &["-m32", "-nostdlib", "-static", "-no-pie"],
             Self::Library => &["-g", "-O0", "-shared", "-fPIC"],
+            Self::LibraryNoFramePointers => {
+                &["-g", "-O2", "-fomit-frame-pointer", "-shared", "-fPIC"]
+            }
         }
     }
 }
@@ -86,7 +91,8 @@ pub fn build_with(source: &str, build: Build, further: &[&str]) -> PathBuf {
     command.arg(&source_path).args(further);
 
     let stem = source_path.file_stem().unwrap().to_str().unwrap();
-    let name = if build == Build::Library { format!("lib{stem}.so") } else { stem.to_owned() };
+    let is_library = matches!(build, Build::Library | Build::LibraryNoFramePointers);
+    let name = if is_library { format!("lib{stem}.so") } else { stem.to_owned() };
     let folder =
         target_folder().join("workloads").join(format!("{:016x}", key(&source_path, &command)));
     let program = folder.join(&name);

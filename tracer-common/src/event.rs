@@ -20,6 +20,8 @@ pub enum EventKind {
     Forked = 7,
     /// A thread ended inside a hooked function: [`ReleaseEvent`] with the block it had withdrawn, or 0.
     Abandoned = 8,
+    /// Memory of a stack that went through unknown code: [`crate::stack::StackCopyRecord`], right after its `Stack`.
+    StackCopy = 9,
 }
 
 impl EventKind {
@@ -34,12 +36,13 @@ impl EventKind {
             6 => Some(Self::Executed),
             7 => Some(Self::Forked),
             8 => Some(Self::Abandoned),
+            9 => Some(Self::StackCopy),
             _ => None,
         }
     }
 }
 
-/// Start of every record but the stack's, which shares its first two fields.
+/// Start of every record but those of stacks, which share its first two fields.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(

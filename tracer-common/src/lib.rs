@@ -12,4 +12,5 @@ pub mod limits;
 pub mod live;
 pub mod sampling;
 pub mod stack;
+pub mod target;
 pub mod unwind;

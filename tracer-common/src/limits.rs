@@ -21,11 +21,20 @@ pub const MAX_FRAME_BYTES: u64 = 1 << 20;
 /// Deepest that a hooked function calls another one it forwards to, in bytes of stack.
 pub const MAX_FORWARD_BYTES: u64 = 4096;
 
-/// Ranges of code in one process that have unwind tables; what is beyond is followed by frame pointers.
-pub const MAX_CODE_RANGES: usize = 128;
+/// Ranges of code in one process that are known; what is beyond is followed by frame pointers.
+pub const MAX_CODE_RANGES: usize = 512;
+
+/// Words of the stack that a walk reads at once.
+pub const STACK_WINDOW_WORDS: usize = 64;
+
+/// Most bytes of a stack that are copied out when it goes through unknown code.
+pub const STACK_COPY_BYTES: usize = 16_384;
+
+/// Stacks that are copied out before the mappings of the process have been read anew.
+pub const STACK_COPIES: u32 = 16;
 
 /// Pages of 64 KiB of code with unwind tables, of all files together.
-pub const MAX_UNWIND_PAGES: u32 = 65_536;
+pub const MAX_UNWIND_PAGES: u32 = 65_535;
 
 /// Rows of unwind tables, of all files together; two share an element of the kernel's array.
 pub const MAX_UNWIND_ROWS: u32 = 4 << 20;

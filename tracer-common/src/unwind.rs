@@ -23,19 +23,47 @@ pub enum CfaKind {
     Outermost = 3,
     /// The frame of a signal handler's caller: registers are in the signal context on the stack.
     Signal = 4,
+    /// What stands at the stack pointer plus offset, plus `cfa_added`: assembly that aligns its stack.
+    AtStackPointer = 5,
+    /// What stands at the frame pointer plus offset, plus `cfa_added`: functions that align their stack.
+    AtFramePointer = 6,
+    /// Stack pointer plus offset, and 8 more from byte `fp_offset` of an entry of the procedure linkage table on, since an
+    /// entry pushes a word before it jumps. Only an interrupted entry is ever seen.
+    LinkageTable = 7,
 }
+
+/// Where the caller's frame pointer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum FpPlace {
+    /// In its register still.
+    Register = 0,
+    /// Saved at the canonical frame address plus `fp_offset`.
+    FromCfa = 1,
+    /// Saved at the frame pointer plus `fp_offset`.
+    FromFramePointer = 2,
+}
+
+/// Bytes of an entry of the procedure linkage table.
+pub const LINKAGE_ENTRY_BYTES: u64 = 16;
 
 /// What to do in a frame to come to its caller's.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
 pub struct Rule {
     /// A [`CfaKind`]'s number.
     pub cfa_kind: u32,
     /// Added to the register, bytes.
     pub cfa_offset: i32,
-    /// 1 when the caller's frame pointer is saved at the CFA plus `fp_offset`, 0 when it is still in its register.
-    pub fp_saved: u32,
-    /// See `fp_saved`, bytes.
+    /// Added to what stands in memory, for the kinds that read it, bytes.
+    pub cfa_added: i16,
+    /// An [`FpPlace`]'s number.
+    pub fp_place: u16,
+    /// See [`FpPlace`] and [`CfaKind::LinkageTable`], bytes.
     pub fp_offset: i32,
 }
 
@@ -52,7 +80,9 @@ pub struct CodeRange {
     /// Number of the file's first page.
     pub first_page: u32,
     /// Pages of the file; 0 when it has no table.
-    pub pages: u32,
+    pub pages: u16,
+    /// Number of the file, see [`crate::stack::frame_in_file`].
+    pub file: u16,
 }
 
 /// The code of a process, sorted by address; unused ranges come last and start beyond every address ([`UNUSED_START`]).
@@ -66,8 +96,14 @@ pub struct CodeMap {
 impl CodeMap {
     /// A map without code.
     pub const EMPTY: Self = Self {
-        ranges: [CodeRange { start: UNUSED_START, end: 0, bias: 0, first_page: 0, pages: 0 };
-            MAX_CODE_RANGES],
+        ranges: [CodeRange {
+            start: UNUSED_START,
+            end: 0,
+            bias: 0,
+            first_page: 0,
+            pages: 0,
+            file: 0,
+        }; MAX_CODE_RANGES],
     };
 }
 

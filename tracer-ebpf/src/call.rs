@@ -74,13 +74,6 @@ pub fn read_user(address: u64) -> Option<u64> {
     unsafe { bpf_probe_read_user(address as *const u64) }.ok()
 }
 
-/// Two neighbouring words of the target's memory, at the price of one.
-#[inline(always)]
-pub fn read_user_pair(address: u64) -> Option<[u64; 2]> {
-    // SAFETY: the helper checks the address and fails on what cannot be read.
-    unsafe { bpf_probe_read_user(address as *const [u64; 2]) }.ok()
-}
-
 /// Whether a call is one to record: made in a traced process, and not by another hooked function.
 #[inline(always)]
 pub fn is_traced_call(thread: Thread, registers: &Registers, info: &FunctionInfo) -> bool {

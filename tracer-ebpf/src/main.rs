@@ -6,6 +6,7 @@
 
 mod allocate;
 mod call;
+mod code;
 mod counters;
 mod emit;
 mod maps;

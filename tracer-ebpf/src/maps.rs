@@ -8,10 +8,11 @@ use tracer_common::counter::COUNTERS;
 use tracer_common::function::FunctionInfo;
 use tracer_common::limits::{
     MAX_FUNCTIONS, MAX_IN_FLIGHT, MAX_TARGETS, MAX_UNWIND_PAGES, MAX_UNWIND_ROWS, MAX_UNWIND_RULES,
-    REMEMBERED_RULES, STACK_SLOTS,
+    REMEMBERED_RULES, STACK_SLOTS, STACK_WINDOW_WORDS,
 };
 use tracer_common::live::{LiveBlock, LiveKey};
 use tracer_common::stack::StackRecord;
+use tracer_common::target::TargetRow;
 use tracer_common::unwind::{CodeMap, CodeRange, Rule};
 
 /// Mean bytes between samples; 0 records every allocation. Set by userspace before the programs are loaded.
@@ -22,9 +23,9 @@ pub static SAMPLE_MEAN_BYTES: Global<u64> = Global::new(0);
 #[map]
 pub static FUNCTIONS: Array<FunctionInfo> = Array::with_max_entries(MAX_FUNCTIONS, 0);
 
-/// Processes traced: tgid to the version of the code it has mapped. Userspace writes, programs read.
+/// Processes traced, by tgid. Userspace writes; programs read, and count down the copies of stacks.
 #[map]
-pub static TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_TARGETS, 0);
+pub static TARGETS: HashMap<u32, TargetRow> = HashMap::with_max_entries(MAX_TARGETS, 0);
 
 /// Calls of hooked functions that have not returned, by thread. Only programs use it.
 #[map]
@@ -133,6 +134,8 @@ pub struct RecentRule {
     pub key: u64,
     /// The rule.
     pub rule: Rule,
+    /// The address as a frame.
+    pub frame: u64,
 }
 
 /// One stack walk.
@@ -147,12 +150,22 @@ pub struct StackWalk {
     pub sp: u64,
     /// Frame pointer in the current frame.
     pub fp: u64,
-    /// Which code the process has: every change of its mappings gives another number, no two processes have the same.
+    /// See [`TargetRow::code_version`].
     pub code_version: u32,
-    /// Unused.
-    pub reserved: u32,
+    /// Frames up to and with the first one in unknown code; 0 when there is none.
+    pub unknown_depth: u32,
+    /// Return address, stack pointer and frame pointer there.
+    pub unknown_ip: u64,
+    /// See above.
+    pub unknown_sp: u64,
+    /// See above.
+    pub unknown_fp: u64,
     /// The range of code of the last frame: most frames lie in the same one as the frame before.
     pub range: CodeRange,
+    /// Address of the first word of `window`.
+    pub window_start: u64,
+    /// A piece of the stack: reading the target's memory costs more than anything else, so frames share one reading.
+    pub window: [u64; STACK_WINDOW_WORDS],
     /// Frames so far, and their hash.
     pub record: StackRecord,
 }

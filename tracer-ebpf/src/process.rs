@@ -5,6 +5,7 @@ use aya_ebpf::programs::{RawTracePointContext, TracePointContext};
 use aya_log_ebpf::info;
 use tracer_common::counter::Counter;
 use tracer_common::event::EventKind;
+use tracer_common::target::TargetRow;
 
 use crate::call::{Thread, abandon};
 use crate::counters::count;
@@ -25,7 +26,7 @@ pub fn process_executes(context: RawTracePointContext) -> u32 {
     let _ = IN_FLIGHT.remove(thread.tid);
     // Its code is another now: frame pointers have to do until userspace has read the new mappings.
     let _ = CODE_MAPS.remove(thread.tgid);
-    let _ = TARGETS.insert(thread.tgid, 0, 0);
+    let _ = TARGETS.insert(thread.tgid, TargetRow { code_version: 0, stack_copies_left: 0 }, 0);
     if emit::process(EventKind::Executed, thread).is_err() {
         count(Counter::LostProcessEvents);
     }

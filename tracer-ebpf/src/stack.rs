@@ -5,7 +5,11 @@
 //! The probed instruction comes before the function has set up its frame, so the caller is at the stack pointer and
 //! the frame pointer is still the caller's.
 
+mod copy;
+mod memory;
 mod table;
+
+pub use table::range_at;
 
 use core::arch::asm;
 use core::ffi::c_void;
@@ -15,12 +19,21 @@ use aya_ebpf::helpers::generated::bpf_ringbuf_output;
 use tracer_common::counter::Counter;
 use tracer_common::event::EventKind;
 use tracer_common::limits::{MAX_FRAME_BYTES, MAX_FRAMES, STACK_SLOTS};
-use tracer_common::stack::{NO_STACK, StackEnd, hash_frame, hash_seed};
+use tracer_common::stack::{
+    HASH_SEED, MemoryId, NO_FILE, NO_STACK, StackEnd, frame_file, hash_frame,
+};
+use tracer_common::unwind::{CfaKind, FpPlace, LINKAGE_ENTRY_BYTES, Rule};
 
-use crate::call::{Registers, Thread, read_user, read_user_pair};
+use crate::call::{Registers, Thread};
 use crate::counters::count;
 use crate::emit;
 use crate::maps::{EVENTS, SEEN_STACKS, STACK_WALKS, StackWalk, TARGETS};
+
+/// Where the signal context keeps rbp, rsp and rip, from the stack pointer that the handler returns to
+/// (arch/x86/include/uapi/asm/sigcontext.h in `struct rt_sigframe`).
+const SIGNAL_FP: i32 = 120;
+const SIGNAL_SP: i32 = 160;
+const SIGNAL_IP: i32 = 168;
 
 /// Whether the kernel has `bpf_loop` (5.17).
 ///
@@ -88,12 +101,14 @@ fn start(walk: *mut StackWalk, thread: Thread, registers: &Registers) {
     walk.sp = registers.sp;
     walk.fp = registers.fp;
     // SAFETY: the value is a plain number.
-    walk.code_version = unsafe { TARGETS.get(thread.tgid) }.copied().unwrap_or(0);
+    walk.code_version = unsafe { TARGETS.get(thread.tgid) }.map_or(0, |row| row.code_version);
+    walk.unknown_depth = 0;
     walk.range.start = 1;
     walk.range.end = 0;
+    memory::forget(walk);
     walk.record.kind = EventKind::Stack as u32;
     walk.record.tgid = thread.tgid;
-    walk.record.id = hash_seed(thread.tgid);
+    walk.record.id = HASH_SEED;
     walk.record.frame_count = 0;
     walk.record.end = StackEnd::TooDeep as u32;
 }
@@ -120,9 +135,18 @@ pub extern "C" fn stack_step(slot: u32) -> u32 {
 
 #[inline(always)]
 fn advance(walk: &mut StackWalk) -> u32 {
-    let depth = walk.record.frame_count;
-    keep(walk);
-    let next = if depth == 0 { caller_at_entry(walk) } else { table::caller(walk) };
+    let is_leaf = walk.record.frame_count == 0;
+    // A return address can be the first byte after its function, when the call does not return.
+    let before = u64::from(!is_leaf);
+    let code = table::code_at(walk, walk.ip.wrapping_sub(before));
+    keep(walk, code.frame.wrapping_add(before));
+    if frame_file(code.frame) == NO_FILE && walk.unknown_depth == 0 && !is_leaf {
+        walk.unknown_depth = walk.record.frame_count;
+        walk.unknown_ip = walk.ip;
+        walk.unknown_sp = walk.sp;
+        walk.unknown_fp = walk.fp;
+    }
+    let next = if is_leaf { caller_at_entry(walk) } else { caller(walk, &code.rule) };
     match next {
         Ok(()) => 0,
         Err(end) => {
@@ -133,25 +157,96 @@ fn advance(walk: &mut StackWalk) -> u32 {
 }
 
 #[inline(always)]
-fn keep(walk: &mut StackWalk) {
-    let depth = walk.record.frame_count as usize;
-    if let Some(frame) = walk.record.frames.get_mut(depth) {
-        *frame = walk.ip;
+fn keep(walk: &mut StackWalk, frame: u64) {
+    let record = &mut walk.record;
+    let depth = record.frame_count as usize;
+    if let Some(kept) = record.frames.get_mut(depth) {
+        *kept = frame;
     }
-    walk.record.frame_count = depth as u32 + 1;
-    walk.record.id = hash_frame(walk.record.id, walk.ip);
+    record.frame_count = depth as u32 + 1;
+    record.id = hash_frame(record.id, frame, MemoryId::new(record.tgid, walk.code_version));
 }
 
 #[inline(always)]
 fn caller_at_entry(walk: &mut StackWalk) -> Result<(), StackEnd> {
-    walk.ip = read_user(walk.sp).ok_or(StackEnd::Unreadable)?;
+    walk.ip = memory::word(walk, walk.sp).ok_or(StackEnd::Unreadable)?;
     walk.sp += 8;
     Ok(())
 }
 
+/// Moves to the caller of the current frame by its rule.
+#[inline(always)]
+fn caller(walk: &mut StackWalk, rule: &Rule) -> Result<(), StackEnd> {
+    const STACK_POINTER: u32 = CfaKind::StackPointer as u32;
+    const FRAME_POINTER: u32 = CfaKind::FramePointer as u32;
+    const OUTERMOST: u32 = CfaKind::Outermost as u32;
+    const SIGNAL: u32 = CfaKind::Signal as u32;
+    const AT_STACK_POINTER: u32 = CfaKind::AtStackPointer as u32;
+    const AT_FRAME_POINTER: u32 = CfaKind::AtFramePointer as u32;
+    const LINKAGE: u32 = CfaKind::LinkageTable as u32;
+    const FP_FROM_CFA: u16 = FpPlace::FromCfa as u16;
+    const FP_FROM_FP: u16 = FpPlace::FromFramePointer as u16;
+    let offset = rule.cfa_offset as i64 as u64;
+    let added = rule.cfa_added as i64 as u64;
+    let cfa = match rule.cfa_kind {
+        STACK_POINTER => walk.sp.wrapping_add(offset),
+        FRAME_POINTER => walk.fp.wrapping_add(offset),
+        OUTERMOST => return Err(StackEnd::Root),
+        SIGNAL => return caller_of_handler(walk),
+        AT_STACK_POINTER => word_at(walk, walk.sp, rule.cfa_offset)?.wrapping_add(added),
+        AT_FRAME_POINTER => word_at(walk, walk.fp, rule.cfa_offset)?.wrapping_add(added),
+        LINKAGE => linkage_cfa(walk, rule),
+        _ => return caller_by_frame_pointer(walk),
+    };
+    match rule.fp_place {
+        FP_FROM_CFA => walk.fp = word_at(walk, cfa, rule.fp_offset)?,
+        FP_FROM_FP => walk.fp = word_at(walk, walk.fp, rule.fp_offset)?,
+        _ => {}
+    }
+    arrive(walk, cfa)
+}
+
+/// Moves to the frame whose stack pointer is the given canonical frame address: the return address is below it.
+#[inline(always)]
+fn arrive(walk: &mut StackWalk, cfa: u64) -> Result<(), StackEnd> {
+    let return_address = word_at(walk, cfa, -8)?;
+    if return_address == 0 {
+        return Err(StackEnd::Root);
+    }
+    walk.sp = cfa;
+    walk.ip = return_address;
+    Ok(())
+}
+
+#[inline(always)]
+fn word_at(walk: &mut StackWalk, base: u64, offset: i32) -> Result<u64, StackEnd> {
+    memory::word(walk, base.wrapping_add(offset as i64 as u64)).ok_or(StackEnd::Unreadable)
+}
+
+/// The interrupted instruction is not a return address: one more makes it look like one to whoever looks it up.
+#[inline(always)]
+fn caller_of_handler(walk: &mut StackWalk) -> Result<(), StackEnd> {
+    let context = walk.sp;
+    let fp = word_at(walk, context, SIGNAL_FP)?;
+    let sp = word_at(walk, context, SIGNAL_SP)?;
+    let ip = word_at(walk, context, SIGNAL_IP)?;
+    walk.fp = fp;
+    walk.ip = ip.wrapping_add(1);
+    walk.sp = sp;
+    Ok(())
+}
+
+/// How far an entry of the procedure linkage table has come decides whether it has pushed its word.
+#[inline(always)]
+fn linkage_cfa(walk: &StackWalk, rule: &Rule) -> u64 {
+    let position = (walk.ip.wrapping_sub(1) & (LINKAGE_ENTRY_BYTES - 1)) as i32;
+    let pushed = u64::from(position >= rule.fp_offset) * 8;
+    walk.sp.wrapping_add(rule.cfa_offset as i64 as u64).wrapping_add(pushed)
+}
+
 /// Moves to the caller by the chain of frame pointers: for code that has no unwind table.
 #[inline(always)]
-pub fn caller_by_frame_pointer(walk: &mut StackWalk) -> Result<(), StackEnd> {
+fn caller_by_frame_pointer(walk: &mut StackWalk) -> Result<(), StackEnd> {
     let fp = walk.fp;
     if fp == 0 {
         return Err(StackEnd::Root);
@@ -159,14 +254,8 @@ pub fn caller_by_frame_pointer(walk: &mut StackWalk) -> Result<(), StackEnd> {
     if fp & 7 != 0 || fp < walk.sp || fp - walk.sp > MAX_FRAME_BYTES {
         return Err(StackEnd::FramePointerLost);
     }
-    let [next, return_address] = read_user_pair(fp).ok_or(StackEnd::Unreadable)?;
-    if return_address == 0 {
-        return Err(StackEnd::Root);
-    }
-    walk.ip = return_address;
-    walk.sp = fp + 16;
-    walk.fp = next;
-    Ok(())
+    walk.fp = word_at(walk, fp, 0)?;
+    arrive(walk, fp + 16)
 }
 
 /// Publishes the stack unless it was before. It counts as published only once the ring buffer has taken it.
@@ -195,6 +284,8 @@ fn finish(walk: *mut StackWalk) -> u64 {
     };
     if result == 0 {
         let _ = SEEN_STACKS.insert(id, 1, 0);
+        // SAFETY: the slot is ours.
+        copy::send(unsafe { &*walk });
     } else {
         count(Counter::LostStacks);
     }

@@ -1,142 +1,134 @@
-//! The caller of a frame by unwind tables: complete stacks of code that was built without frame pointers.
+//! What unwind tables say of a code address.
 
 use core::arch::asm;
 
 use tracer_common::limits::{MAX_CODE_RANGES, REMEMBERED_RULES};
-use tracer_common::stack::StackEnd;
+use tracer_common::stack::frame_in_file;
+use tracer_common::target::VERSION_BITS;
 use tracer_common::unwind::{CfaKind, CodeMap, CodeRange, PAGE_BITS, Rule, row_address, row_rule};
 
-use super::caller_by_frame_pointer;
-use crate::call::{read_user, read_user_pair};
 use crate::maps::{CODE_MAPS, RECENT_RULES, StackWalk, UNWIND_PAGES, UNWIND_ROWS, UNWIND_RULES};
 
 /// Steps of the search for a range: each halves what is left.
 const RANGE_STEPS: u32 = MAX_CODE_RANGES.ilog2();
 /// Steps of the search for a row in a page of 64 KiB.
 const ROW_STEPS: u32 = PAGE_BITS + 1;
-/// Offset of a frame pointer that was pushed first thing: one read gives it and the return address.
-const BESIDE_RETURN_ADDRESS: i32 = -16;
-/// Where the signal context keeps rbp, rsp and rip, from the stack pointer that the handler returns to
-/// (arch/x86/include/uapi/asm/sigcontext.h in `struct rt_sigframe`).
-const SIGNAL_FP: u64 = 120;
-const SIGNAL_SP: u64 = 160;
-const SIGNAL_IP: u64 = 168;
+const UNKNOWN_RULE: Rule = Rule {
+    cfa_kind: CfaKind::Unknown as u32,
+    cfa_offset: 0,
+    cfa_added: 0,
+    fp_place: 0,
+    fp_offset: 0,
+};
 
-/// Moves to the caller of the current frame.
-#[inline(always)]
-pub fn caller(walk: &mut StackWalk) -> Result<(), StackEnd> {
-    // A return address can be the first byte after its function, when the call does not return.
-    let Some(rule) = remembered_rule(walk, walk.ip.wrapping_sub(1)) else {
-        return caller_by_frame_pointer(walk);
-    };
-    const STACK_POINTER: u32 = CfaKind::StackPointer as u32;
-    const FRAME_POINTER: u32 = CfaKind::FramePointer as u32;
-    const OUTERMOST: u32 = CfaKind::Outermost as u32;
-    const SIGNAL: u32 = CfaKind::Signal as u32;
-    let base = match rule.cfa_kind {
-        STACK_POINTER => walk.sp,
-        FRAME_POINTER => walk.fp,
-        OUTERMOST => return Err(StackEnd::Root),
-        SIGNAL => return caller_of_handler(walk),
-        _ => return caller_by_frame_pointer(walk),
-    };
-    let cfa = base.wrapping_add(rule.cfa_offset as i64 as u64);
-    let return_address = if rule.fp_saved != 0 && rule.fp_offset == BESIDE_RETURN_ADDRESS {
-        let [fp, return_address] =
-            read_user_pair(cfa.wrapping_sub(16)).ok_or(StackEnd::Unreadable)?;
-        walk.fp = fp;
-        return_address
-    } else {
-        if rule.fp_saved != 0 {
-            let saved = cfa.wrapping_add(rule.fp_offset as i64 as u64);
-            walk.fp = read_user(saved).ok_or(StackEnd::Unreadable)?;
-        }
-        read_user(cfa.wrapping_sub(8)).ok_or(StackEnd::Unreadable)?
-    };
-    if return_address == 0 {
-        return Err(StackEnd::Root);
-    }
-    walk.sp = cfa;
-    walk.ip = return_address;
-    Ok(())
+/// What is known of the code at an address.
+#[derive(Clone, Copy)]
+pub struct Code {
+    /// How to find the caller; of kind unknown where there is no table.
+    pub rule: Rule,
+    /// The address as a frame.
+    pub frame: u64,
 }
 
-/// The interrupted instruction is not a return address: one more makes it look like one to whoever looks it up.
-#[inline(always)]
-fn caller_of_handler(walk: &mut StackWalk) -> Result<(), StackEnd> {
-    let fp = read_user(walk.sp.wrapping_add(SIGNAL_FP)).ok_or(StackEnd::Unreadable)?;
-    let ip = read_user(walk.sp.wrapping_add(SIGNAL_IP)).ok_or(StackEnd::Unreadable)?;
-    let sp = read_user(walk.sp.wrapping_add(SIGNAL_SP)).ok_or(StackEnd::Unreadable)?;
-    walk.fp = fp;
-    walk.ip = ip.wrapping_add(1);
-    walk.sp = sp;
-    Ok(())
-}
-
-/// The rule for an address: most stacks go through the same callers again and again, and are not searched for anew.
+/// The code at an address: most stacks go through the same callers again and again, and are not searched for anew.
 ///
-/// A remembered rule is this CPU's. Another task can preempt this one and put another rule in its place; so the address
+/// What is remembered is this CPU's. Another task can preempt this one and put another rule in its place; so the address
 /// is withdrawn before a rule is written, and looked at before and after one is read.
 #[inline(always)]
-fn remembered_rule(walk: &mut StackWalk, address: u64) -> Option<Rule> {
+pub fn code_at(walk: &mut StackWalk, address: u64) -> Code {
     let key = address ^ (u64::from(walk.code_version) << 48);
     let slot = (address ^ (address >> 12)) as u32 & (REMEMBERED_RULES - 1);
-    let remembered = RECENT_RULES.get_ptr_mut(slot)?;
+    let Some(remembered) = RECENT_RULES.get_ptr_mut(slot) else { return unknown(address) };
+    if !is_current(walk.code_version) {
+        return find(walk, address).unwrap_or_else(|| unknown(address));
+    }
     // SAFETY: the pointer is to this CPU's element; volatile, since another task can change it in between.
     let before = unsafe { (&raw const (*remembered).key).read_volatile() };
     if before == key {
         // SAFETY: as above.
         let rule = unsafe { (&raw const (*remembered).rule).read_volatile() };
         // SAFETY: as above.
+        let frame = unsafe { (&raw const (*remembered).frame).read_volatile() };
+        // SAFETY: as above.
         if unsafe { (&raw const (*remembered).key).read_volatile() } == key {
-            return Some(rule);
+            return Code { rule, frame };
         }
     }
-    let rule = *find_rule(walk, address)?;
+    let Some(code) = find(walk, address) else { return unknown(address) };
     // SAFETY: as above.
     unsafe { (&raw mut (*remembered).key).write_volatile(0) };
     // SAFETY: as above.
-    unsafe { (&raw mut (*remembered).rule).write_volatile(rule) };
+    unsafe { (&raw mut (*remembered).rule).write_volatile(code.rule) };
+    // SAFETY: as above.
+    unsafe { (&raw mut (*remembered).frame).write_volatile(code.frame) };
     // SAFETY: as above.
     unsafe { (&raw mut (*remembered).key).write_volatile(key) };
-    Some(rule)
+    code
 }
 
-/// The rule for an address of the process's code.
+/// Whether userspace knows the code as it is now.
 #[inline(always)]
-fn find_rule(walk: &mut StackWalk, address: u64) -> Option<&'static Rule> {
+fn is_current(code_version: u32) -> bool {
+    code_version != 0 && code_version >> VERSION_BITS == 0
+}
+
+#[inline(always)]
+fn unknown(address: u64) -> Code {
+    Code { rule: UNKNOWN_RULE, frame: address }
+}
+
+/// The code at an address of a file; `None` in none.
+#[inline(always)]
+fn find(walk: &mut StackWalk, address: u64) -> Option<Code> {
     if address < walk.range.start || address >= walk.range.end {
         walk.range = *find_range(walk.record.tgid, address)?;
     }
     let distance = address.wrapping_sub(walk.range.bias);
-    let page = (distance >> PAGE_BITS) as u32;
-    if page >= walk.range.pages {
+    let frame = frame_in_file(walk.range.file, distance);
+    let rule = find_rule(&walk.range, distance).copied().unwrap_or(UNKNOWN_RULE);
+    Some(Code { rule, frame })
+}
+
+#[inline(always)]
+fn find_rule(range: &CodeRange, distance: u64) -> Option<&'static Rule> {
+    let page = distance >> PAGE_BITS;
+    if page >= u64::from(range.pages) {
         return None;
     }
-    let page = walk.range.first_page + page;
+    let page = range.first_page + page as u32;
     let (first, end) = (*UNWIND_PAGES.get(page)? as u32, *UNWIND_PAGES.get(page + 1)? as u32);
     let row = find_row(first, end, distance as u32 & ((1 << PAGE_BITS) - 1))?;
     UNWIND_RULES.get(row_rule(row))
 }
 
-/// The range that holds an address. Without branches in the search the verifier sees one path through it.
+/// The range that holds an address.
 #[inline(always)]
 fn find_range(tgid: u32, address: u64) -> Option<&'static CodeRange> {
-    let map: *const CodeMap = CODE_MAPS.get_ptr(tgid)?;
+    let map = CODE_MAPS.get_ptr_mut(tgid)?;
+    // SAFETY: the pointer is into a map element.
+    let range = unsafe { &*range_at(map, address) };
+    (address >= range.start && address < range.end).then_some(range)
+}
+
+/// The last range that starts at or before an address, or the first of all. Without branches in the search the verifier
+/// sees one path through it.
+#[inline(always)]
+pub fn range_at(map: *mut CodeMap, address: u64) -> *mut CodeRange {
+    // SAFETY: the pointer is to a map element.
+    let ranges = unsafe { &raw mut (*map).ranges }.cast::<CodeRange>();
     let mut low = 0_usize;
     let mut half = MAX_CODE_RANGES / 2;
     for _ in 0..RANGE_STEPS {
         let middle = below_ranges(low + half);
-        // SAFETY: the pointer is to a map element, the index is below the number of ranges.
-        let range = unsafe { &*(&raw const (*map).ranges).cast::<CodeRange>().add(middle) };
+        // SAFETY: the index is below the number of ranges.
+        let start = unsafe { (*ranges.add(middle)).start };
         // All ones when the range starts after the address: both are far below 2^63.
-        let after = sign_mask(address.wrapping_sub(range.start)) as usize;
+        let after = sign_mask(address.wrapping_sub(start)) as usize;
         low = (low & after) | (middle & !after);
         half >>= 1;
     }
     // SAFETY: as above.
-    let range = unsafe { &*(&raw const (*map).ranges).cast::<CodeRange>().add(below_ranges(low)) };
-    (address >= range.start && address < range.end).then_some(range)
+    unsafe { ranges.add(below_ranges(low)) }
 }
 
 /// The last row of a page that starts at or before an address.

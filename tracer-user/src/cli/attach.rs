@@ -52,6 +52,12 @@ pub(super) fn listener<'a>(
             }
             Ok(ControlFlow::Continue(()))
         }
+        Progress::Loaded { target, allocator } => {
+            if !global.quiet {
+                eprintln!("outlive: {} has loaded {allocator}: traced from now on", target.pid);
+            }
+            Ok(ControlFlow::Continue(()))
+        }
         Progress::Report { report, last: _ } => {
             *lost = (*lost).max(lost_events(&report));
             output.write(&report)

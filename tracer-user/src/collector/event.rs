@@ -6,6 +6,7 @@ use tracer_common::stack::StackEnd;
 use zerocopy::FromBytes as _;
 
 use crate::target::{Pid, VirtAddr};
+use crate::unwind::walk::StackCopy;
 
 /// What happened, where, when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub enum Happening {
     Abandoned(VirtAddr),
     /// A stack is published.
     Stack(Stack),
+    /// Memory of a stack that was just published, for userspace to walk on.
+    StackCopy(CopiedStack),
     /// The process runs another program.
     Executed,
     /// The process has a child.
@@ -77,8 +80,19 @@ pub struct Stack {
     pub id: u64,
     /// Why it has no further frame.
     pub end: StackEnd,
-    /// Leaf first: the probed instruction, then return addresses.
-    pub frames: Vec<VirtAddr>,
+    /// Leaf first, see [`tracer_common::stack::frame_in_file`]: the probed instruction, then return addresses.
+    pub frames: Vec<u64>,
+}
+
+/// A piece of a stack, from its first frame in code that the kernel side had not been told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopiedStack {
+    /// Identifier that the stack was published with.
+    pub id: u64,
+    /// Frames of the stack up to and with the one that the copy starts in.
+    pub depth: usize,
+    /// Registers and memory of that frame.
+    pub copy: StackCopy,
 }
 
 /// Decodes a record; `None` for one that is not of this version.
@@ -86,6 +100,9 @@ pub fn decode(record: &[u8]) -> Option<Event> {
     let kind = EventKind::from_number(word(record, 0)?)?;
     if kind == EventKind::Stack {
         return decode_stack(record);
+    }
+    if kind == EventKind::StackCopy {
+        return decode_stack_copy(record);
     }
     let (header, _) = EventHeader::read_from_prefix(record).ok()?;
     let what = match kind {
@@ -96,7 +113,7 @@ pub fn decode(record: &[u8]) -> Option<Event> {
         EventKind::Abandoned => Happening::Abandoned(released(record)?),
         EventKind::Executed => Happening::Executed,
         EventKind::Forked => Happening::Forked(Pid(header.tid)),
-        EventKind::Stack => return None,
+        EventKind::Stack | EventKind::StackCopy => return None,
     };
     Some(Event { pid: Pid(header.tgid), tid: header.tid, at_ns: header.at_ns, what })
 }
@@ -133,15 +150,35 @@ fn resize(event: &AllocationEvent) -> Happening {
 fn decode_stack(record: &[u8]) -> Option<Event> {
     let frame_count = word(record, 16)? as usize;
     let frames = record.get(24..24 + 8 * frame_count.min(MAX_FRAMES))?;
-    let frames = frames
-        .chunks_exact(8)
-        .filter_map(|bytes| Some(VirtAddr(u64::from_le_bytes(bytes.try_into().ok()?))));
+    let frames =
+        frames.chunks_exact(8).filter_map(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
     let stack = Stack {
-        id: u64::from_le_bytes(record.get(8..16)?.try_into().ok()?),
+        id: long(record, 8)?,
         end: StackEnd::from_number(word(record, 20)?)?,
         frames: frames.collect(),
     };
     Some(Event { pid: Pid(word(record, 4)?), tid: 0, at_ns: 0, what: Happening::Stack(stack) })
+}
+
+/// Layout: [`tracer_common::stack::StackCopyRecord`], as many bytes as it counts.
+fn decode_stack_copy(record: &[u8]) -> Option<Event> {
+    let byte_count = word(record, 44)? as usize;
+    let bytes = record.get(48..)?.get(..byte_count)?;
+    let sp = long(record, 24)?;
+    let copy = StackCopy {
+        ip: long(record, 16)?,
+        sp,
+        fp: long(record, 32)?,
+        start: sp,
+        bytes: bytes.to_vec(),
+    };
+    let copied = CopiedStack { id: long(record, 8)?, depth: word(record, 40)? as usize, copy };
+    let what = Happening::StackCopy(copied);
+    Some(Event { pid: Pid(word(record, 4)?), tid: 0, at_ns: 0, what })
+}
+
+fn long(record: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(record.get(at..at + 8)?.try_into().ok()?))
 }
 
 fn word(record: &[u8], at: usize) -> Option<u32> {
@@ -171,7 +208,31 @@ mod tests {
         assert_eq!(event.pid, Pid(7));
         let Happening::Stack(stack) = event.what else { panic!("not a stack") };
         assert_eq!((stack.id, stack.end), (99, StackEnd::Root));
-        assert_eq!(stack.frames, [VirtAddr(10), VirtAddr(20)]);
+        assert_eq!(stack.frames, [10, 20]);
+    }
+
+    #[test]
+    fn a_copied_stack_is_decoded_and_a_cut_one_refused() {
+        let mut record = Vec::new();
+        record.extend((EventKind::StackCopy as u32).to_le_bytes());
+        record.extend(7_u32.to_le_bytes());
+        for number in [99_u64, 0x400, 0x7000, 0x7040] {
+            record.extend(number.to_le_bytes());
+        }
+        record.extend(3_u32.to_le_bytes());
+        record.extend(8_u32.to_le_bytes());
+        record.extend([1; 8]);
+        for length in 0..record.len() {
+            assert_eq!(decode(&record[..length]), None, "{length}");
+        }
+        record.extend([2; 100]);
+        let Some(Event { pid: Pid(7), what: Happening::StackCopy(copied), .. }) = decode(&record)
+        else {
+            panic!("not a copied stack")
+        };
+        let copy =
+            StackCopy { ip: 0x400, sp: 0x7000, fp: 0x7040, start: 0x7000, bytes: vec![1; 8] };
+        assert_eq!(copied, CopiedStack { id: 99, depth: 3, copy });
     }
 
     #[test]

@@ -86,8 +86,13 @@ impl Ledger {
                 self.blocks.clear();
                 self.withdrawn.clear();
             }
-            Happening::Stack(_) | Happening::Forked(_) => {}
+            Happening::Stack(_) | Happening::StackCopy(_) | Happening::Forked(_) => {}
         }
+    }
+
+    /// Identifiers of the stacks of all call sites.
+    pub fn stack_ids(&self) -> &[u64] {
+        &self.stacks
     }
 
     /// Blocks that are outstanding now.

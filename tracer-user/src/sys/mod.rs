@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "system calls; every block says why it is sound")]
 
 pub mod bpf;
+pub mod mapping_watch;
 pub mod perf;
 pub mod pidfd;
 pub mod pod;

@@ -3,6 +3,7 @@
 use aya::Pod;
 use tracer_common::function::FunctionInfo;
 use tracer_common::live::{LiveBlock, LiveKey};
+use tracer_common::target::TargetRow;
 use tracer_common::unwind::{CodeMap, Rule};
 
 macro_rules! plain_data {
@@ -25,6 +26,8 @@ plain_data! {
     LiveEntry(LiveBlock);
     /// The code of a process.
     CodeMapEntry(CodeMap);
+    /// What kernel programs know of a traced process.
+    TargetEntry(TargetRow);
     /// An unwind rule.
     RuleEntry(Rule);
 }

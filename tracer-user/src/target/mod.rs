@@ -14,6 +14,7 @@ mod open;
 pub mod proc_dir;
 mod status;
 pub mod symbols;
+pub mod vdso;
 
 use std::fmt;
 use std::fs::File;

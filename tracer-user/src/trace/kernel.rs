@@ -7,8 +7,10 @@ use std::os::unix::fs::FileExt as _;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{RawTracePoint, TracePoint};
-use tracer_common::limits::MAX_FUNCTIONS;
+use tracer_common::limits::{MAX_FUNCTIONS, STACK_COPIES};
 use tracer_common::live::LiveBlock;
+use tracer_common::target::TargetRow;
+use tracer_common::unwind::Rule;
 
 use crate::allocators::discover::discover;
 use crate::collector::counts::Counts;
@@ -18,9 +20,11 @@ use crate::probes::attach::{Links, Placed, Programs};
 use crate::probes::features::{LinkKind, best_link_kind};
 use crate::probes::object::{KernelObject, KernelOptions};
 use crate::probes::plan::{self, Site, TextSegment};
-use crate::sys::pod::{FunctionRow, LiveEntry, LiveEntryKey};
+use crate::sys::pod::{FunctionRow, LiveEntry, LiveEntryKey, TargetEntry};
 use crate::target::elf::Elf;
-use crate::target::{AddressSpace, Module, ModuleId, ModuleTable, Pid, VirtAddr};
+use crate::target::{
+    AddressSpace, CodeLocation, ElfAddr, Module, ModuleId, ModuleTable, Pid, VirtAddr,
+};
 use crate::trace::options::TraceOptions;
 use crate::trace::unwinding::UnwindTables;
 
@@ -49,7 +53,7 @@ pub struct Kernel {
     /// How probes are attached.
     pub link_kind: LinkKind,
     functions: Array<MapData, FunctionRow>,
-    targets: HashMap<MapData, u32, u32>,
+    targets: HashMap<MapData, u32, TargetEntry>,
     live: HashMap<MapData, LiveEntryKey, LiveEntry>,
     counters: PerCpuArray<MapData, u64>,
     planned: Table<ModuleId, Option<PlannedModule>>,
@@ -95,7 +99,7 @@ impl Kernel {
 
     /// Lets programs record what this process does.
     pub fn admit(&mut self, pid: Pid) -> Result<(), Fault> {
-        self.targets.insert(pid.0, 0, 0).map_err(unusable)
+        self.targets.insert(pid.0, TargetEntry(TargetRow::default()), 0).map_err(unusable)
     }
 
     /// Ends recording of a process. Its sampled blocks are forgotten.
@@ -117,8 +121,27 @@ impl Kernel {
     ) -> Result<bool, Fault> {
         let complete = self.unwind.map_process(pid, space, modules)?;
         self.code_version = self.code_version.checked_add(1).unwrap_or(1);
-        self.targets.insert(pid.0, u32::from(self.code_version), 0).map_err(unusable)?;
+        let row = TargetRow {
+            code_version: u32::from(self.code_version),
+            stack_copies_left: STACK_COPIES,
+        };
+        self.targets.insert(pid.0, TargetEntry(row), 0).map_err(unusable)?;
         Ok(complete)
+    }
+
+    /// Where a frame lies; an address of its process when it is in no file.
+    pub fn locate(&self, frame: u64) -> CodeLocation {
+        self.unwind.locate(frame)
+    }
+
+    /// The identifier of a stack through these places.
+    pub fn identify(&self, locations: &[CodeLocation], pid: Pid) -> u64 {
+        self.unwind.identify(locations, pid)
+    }
+
+    /// How to find the caller from an address in a module.
+    pub fn rule_at(&self, module: ModuleId, address: ElfAddr) -> Option<Rule> {
+        self.unwind.rule_at(module, address)
     }
 
     /// Plans a module, once. `None` when it holds no allocator.
@@ -248,19 +271,25 @@ fn choose_link_kind(forced: Option<LinkKind>) -> Result<LinkKind, Fault> {
     }
 }
 
+/// Runs a program at a tracepoint of the kernel.
+fn watch(object: &mut KernelObject, program: &str, event: &str) -> Result<(), Fault> {
+    let program: &mut RawTracePoint = object
+        .ebpf
+        .program_mut(program)
+        .ok_or_else(|| unusable(program))?
+        .try_into()
+        .map_err(unusable)?;
+    program.load().map_err(unusable)?;
+    program.attach(event).map_err(unusable)?;
+    Ok(())
+}
+
 /// exec and thread exit always; fork only when it is followed, since it needs tracefs.
 fn watch_processes(object: &mut KernelObject, follow_fork: bool) -> Result<(), Fault> {
-    for (program, event) in
-        [("process_executes", "sched_process_exec"), ("thread_exits", "sched_process_exit")]
-    {
-        let program: &mut RawTracePoint = object
-            .ebpf
-            .program_mut(program)
-            .ok_or_else(|| unusable(program))?
-            .try_into()
-            .map_err(unusable)?;
-        program.load().map_err(unusable)?;
-        program.attach(event).map_err(unusable)?;
+    watch(object, "process_executes", "sched_process_exec")?;
+    watch(object, "thread_exits", "sched_process_exit")?;
+    if let Err(fault) = watch(object, "process_maps", "vm_unmapped_area") {
+        tracing::debug!("code mapped over other code is noticed a little later: {}", fault.why);
     }
     if follow_fork {
         let program: &mut TracePoint = object

@@ -1,9 +1,11 @@
 //! The pipeline put together: processes in, reports out, until time is up, the target ends, or the user has enough.
 
+pub mod following;
 pub mod kernel;
 pub mod options;
 pub mod process;
 pub mod session;
+pub mod stacks;
 pub mod start;
 pub mod summary;
 pub mod unwinding;

@@ -3,25 +3,14 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::SystemTime;
 
-use tracer_common::stack::StackEnd;
-
-use crate::collector::event::{Event, Happening, Stack};
+use crate::collector::event::{Event, Happening};
 use crate::fault::{Fault, Status};
 use crate::ledger::Ledger;
 use crate::probes::attach::Links;
 use crate::sys::usage::monotonic_ns;
 use crate::target::memory::ProcessMemory;
-use crate::target::{AddressSpace, CodeLocation, ModuleId, ModuleTable, Pid, Target};
+use crate::target::{AddressSpace, CodeLocation, ModuleId, ModuleTable, Pid, Target, VirtAddr};
 use crate::trace::kernel::Kernel;
-
-/// A stack in terms of files, so that it outlives the process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownStack {
-    /// Leaf first: the probed instruction, then return addresses.
-    pub locations: Vec<CodeLocation>,
-    /// Why it has no further frame.
-    pub end: StackEnd,
-}
 
 /// One traced process.
 pub struct TracedProcess {
@@ -29,10 +18,10 @@ pub struct TracedProcess {
     pub target: Target,
     /// Its outstanding allocations.
     pub ledger: Ledger,
-    /// Stacks by identifier.
-    pub stacks: HashMap<u64, KnownStack>,
     /// Allocators hooked.
     pub allocators: BTreeSet<String>,
+    /// Allocators loaded since, that nobody was told of.
+    pub loaded: Vec<String>,
     /// What a reader must know, in words.
     pub notices: Vec<String>,
     /// When tracing started, by the calendar.
@@ -45,17 +34,17 @@ pub struct TracedProcess {
     pub cut_ns: Option<u64>,
     /// Its memory when it was last looked at.
     pub memory: ProcessMemory,
-    /// Its mappings were read anew and the kernel side was not told.
-    pub mappings_changed: bool,
+    /// It has mapped code since its mappings were read.
+    pub mapped_code: bool,
     code_left_out: bool,
     space: AddressSpace,
     links: HashMap<ModuleId, Links>,
-    /// When the mappings were last read because an address lay in none, `CLOCK_MONOTONIC`, nanoseconds.
+    /// When the mappings were last followed, `CLOCK_MONOTONIC`, nanoseconds.
     refreshed_ns: u64,
 }
 
-/// Least time between two readings of the mappings because of addresses that lie in none, nanoseconds.
-const REFRESH_NS: u64 = 50_000_000;
+/// Least time between two readings of the mappings, nanoseconds.
+const REFRESH_NS: u64 = 20_000_000;
 
 impl TracedProcess {
     /// Admits a process. Nothing is attached yet.
@@ -73,15 +62,15 @@ impl TracedProcess {
         Ok(Self {
             ledger: Ledger::new(mean_bytes, started_ns),
             target,
-            stacks: HashMap::new(),
             allocators: BTreeSet::new(),
+            loaded: Vec::new(),
             notices: Vec::new(),
             started: SystemTime::now(),
             started_ns,
             ended: false,
             cut_ns: None,
             memory,
-            mappings_changed: false,
+            mapped_code: false,
             code_left_out: false,
             space,
             links: HashMap::new(),
@@ -106,31 +95,73 @@ impl TracedProcess {
         self.map_code(modules, kernel)?;
         let mut attached = false;
         for id in self.space.modules() {
-            let Some(module) = modules.get(id) else { continue };
-            if self.links.contains_key(&id) {
-                continue;
-            }
-            let Some(planned) = kernel.plan(id, module)? else { continue };
-            let allocator = planned.allocator.clone();
-            let single_stepped = planned.single_stepped();
-            let Some(links) = kernel.attach(id, modules, self.target.pid)? else { continue };
-            self.links.insert(id, links);
-            if !single_stepped.is_empty() {
-                self.notices.push(format!(
-                    "{allocator}: no instruction of {} can be emulated by the kernel, so each call is single-stepped, \
-                     about ten times as expensive in a virtual machine",
-                    single_stepped.join(", ")
-                ));
-            }
-            self.allocators.insert(allocator);
-            attached = true;
+            attached |= self.attach_module(id, modules, kernel)?;
         }
         Ok(attached)
     }
 
+    /// Attaches to the allocator in a module, if there is one and it is not attached yet.
+    fn attach_module(
+        &mut self,
+        id: ModuleId,
+        modules: &ModuleTable,
+        kernel: &mut Kernel,
+    ) -> Result<bool, Fault> {
+        let (Some(module), false) = (modules.get(id), self.links.contains_key(&id)) else {
+            return Ok(false);
+        };
+        let Some(planned) = kernel.plan(id, module)? else { return Ok(false) };
+        let allocator = planned.allocator.clone();
+        let single_stepped = planned.single_stepped();
+        let Some(links) = kernel.attach(id, modules, self.target.pid)? else { return Ok(false) };
+        self.links.insert(id, links);
+        if !single_stepped.is_empty() {
+            self.notices.push(format!(
+                "{allocator}: no instruction of {} can be emulated by the kernel, so each call is single-stepped, \
+                 about ten times as expensive in a virtual machine",
+                single_stepped.join(", ")
+            ));
+        }
+        self.allocators.insert(allocator);
+        Ok(true)
+    }
+
+    /// Reads the mappings anew: code that is new gets its unwind tables, and its allocators are attached to. True when
+    /// something changed. Not more often than every few milliseconds.
+    pub fn follow_mappings(&mut self, modules: &mut ModuleTable, kernel: &mut Kernel) -> bool {
+        let now_ns = monotonic_ns();
+        if self.cut_ns.is_some() || now_ns - self.refreshed_ns < REFRESH_NS {
+            return false;
+        }
+        self.mapped_code = false;
+        self.refreshed_ns = now_ns;
+        let changed = self.space.refresh(modules).unwrap_or_else(|error| {
+            tracing::debug!("{}: mappings cannot be read: {error}", self.target.pid);
+            false
+        });
+        if changed {
+            self.attach_late(modules, kernel);
+        }
+        changed
+    }
+
+    /// Attaches to allocators that were loaded while the window was open, and says so.
+    fn attach_late(&mut self, modules: &mut ModuleTable, kernel: &mut Kernel) {
+        let before = self.allocators.clone();
+        if let Err(fault) = self.attach_new(modules, kernel) {
+            self.notices.push(format!("code that was loaded later is not traced: {}", fault.why));
+        }
+        let after_s = monotonic_ns().saturating_sub(self.started_ns) as f64 / 1e9;
+        for allocator in self.allocators.difference(&before) {
+            self.notices.push(format!(
+                "{allocator} was loaded after tracing had started; it is traced from {after_s:.1} s on"
+            ));
+            self.loaded.push(allocator.clone());
+        }
+    }
+
     /// Tells the kernel side how to walk stacks of what is mapped now.
-    pub fn map_code(&mut self, modules: &ModuleTable, kernel: &mut Kernel) -> Result<(), Fault> {
-        self.mappings_changed = false;
+    fn map_code(&mut self, modules: &ModuleTable, kernel: &mut Kernel) -> Result<(), Fault> {
         if self.cut_ns.is_some() {
             return Ok(());
         }
@@ -159,22 +190,23 @@ impl TracedProcess {
     /// Applies an event of this process. What needs the kernel side is left to the caller.
     ///
     /// Probes go one after the other when they are released: only what happened before the first one went is complete.
-    pub fn apply(&mut self, event: &Event, modules: &mut ModuleTable) {
+    pub fn apply(&mut self, event: &Event) {
         if self.cut_ns.is_some_and(|cut_ns| event.at_ns > cut_ns) {
             return;
         }
-        match &event.what {
-            Happening::Stack(stack) => self.keep_stack(stack, modules),
-            Happening::Executed => {
-                self.notices.push(format!(
-                    "the process replaced its program {:.1} s into the window; {} blocks of the old one are gone with its memory",
-                    event.at_ns.saturating_sub(self.started_ns) as f64 / 1e9,
-                    self.ledger.live_count()
-                ));
-                self.ledger.apply(event);
-            }
-            _ => self.ledger.apply(event),
+        if event.what == Happening::Executed {
+            self.notices.push(format!(
+                "the process replaced its program {:.1} s into the window; {} blocks of the old one are gone with its memory",
+                event.at_ns.saturating_sub(self.started_ns) as f64 / 1e9,
+                self.ledger.live_count()
+            ));
         }
+        self.ledger.apply(event);
+    }
+
+    /// Where an address of its memory lies.
+    pub fn locate(&self, address: VirtAddr) -> CodeLocation {
+        self.space.locate(address)
     }
 
     /// Ends the window, and hands out the links for [`crate::probes::attach::release`]: once they are released the process
@@ -183,29 +215,6 @@ impl TracedProcess {
         self.cut_ns.get_or_insert_with(monotonic_ns);
         kernel.dismiss(self.target.pid);
         self.links.drain().map(|(_, links)| links).collect()
-    }
-
-    fn keep_stack(&mut self, stack: &Stack, modules: &mut ModuleTable) {
-        let mut locations = self.locate(stack);
-        let is_unknown = |location: &CodeLocation| matches!(location, CodeLocation::Unknown(_));
-        let now_ns = monotonic_ns();
-        if locations.iter().any(is_unknown) && now_ns - self.refreshed_ns >= REFRESH_NS {
-            self.refreshed_ns = now_ns;
-            match self.space.refresh(modules) {
-                Ok(changed) => {
-                    self.mappings_changed |= changed;
-                    locations = self.locate(stack);
-                }
-                Err(error) => {
-                    tracing::debug!("{}: mappings cannot be read: {error}", self.target.pid);
-                }
-            }
-        }
-        self.stacks.insert(stack.id, KnownStack { locations, end: stack.end });
-    }
-
-    fn locate(&self, stack: &Stack) -> Vec<CodeLocation> {
-        stack.frames.iter().map(|address| self.space.locate(*address)).collect()
     }
 }
 

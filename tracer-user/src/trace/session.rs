@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::collector::event::{Event, Happening};
+use crate::collector::event::{Event, Happening, ResizeOutcome};
 use crate::collector::ring::Ring;
 use crate::fault::{Fault, Status};
 use crate::probes::attach::release;
@@ -17,9 +17,11 @@ use crate::sys::readiness;
 use crate::sys::usage::monotonic_ns;
 use crate::target::memory::ProcessMemory;
 use crate::target::{ModuleTable, Pid, Target};
+use crate::trace::following::MappingFollower;
 use crate::trace::kernel::Kernel;
 use crate::trace::options::TraceOptions;
 use crate::trace::process::TracedProcess;
+use crate::trace::stacks::Stacks;
 use crate::trace::summary::{RunFacts, cost, loss};
 
 /// How often the ring buffer is looked at: kernel programs wake nobody before it fills up.
@@ -33,6 +35,13 @@ const LEAST_RECORD_BYTES: usize = 32;
 pub enum Progress<'a> {
     /// All probes of a process are attached.
     Tracing(&'a Target),
+    /// A process loaded an allocator, and it is attached to.
+    Loaded {
+        /// The process.
+        target: &'a Target,
+        /// The allocator.
+        allocator: &'a str,
+    },
     /// A report is due; `last` for the final one of its process.
     Report {
         /// The report.
@@ -61,6 +70,8 @@ pub struct Session {
     ring: Ring,
     modules: ModuleTable,
     symboliser: Symboliser,
+    stacks: Stacks,
+    mappings: MappingFollower,
     processes: BTreeMap<Pid, TracedProcess>,
     /// Children that were forked and are not followed yet.
     children: Vec<Pid>,
@@ -78,6 +89,8 @@ impl Session {
             ring,
             modules: ModuleTable::new(),
             symboliser: Symboliser::new(),
+            stacks: Stacks::default(),
+            mappings: MappingFollower::start(),
             processes: BTreeMap::new(),
             children: Vec::new(),
             admitted: 0,
@@ -189,6 +202,7 @@ impl Session {
             for child in std::mem::take(&mut self.children) {
                 self.follow(child, &ended_sender, listener);
             }
+            self.tell_loaded(listener)?;
         }
         self.drain();
         let Self { processes, kernel, .. } = self;
@@ -196,6 +210,18 @@ impl Session {
         // Events between the last look and the detaching belong to the window.
         self.drain();
         self.report_running(true, listener).map(|_| ())
+    }
+
+    fn tell_loaded(&mut self, listener: &mut Listener<'_>) -> Result<(), Fault> {
+        for process in self.processes.values_mut() {
+            for allocator in std::mem::take(&mut process.loaded) {
+                let target = &process.target;
+                if listener(Progress::Loaded { target, allocator: &allocator })?.is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Reads everything that is in the ring buffer now. What a busy target adds meanwhile may stay for the next time.
@@ -210,23 +236,25 @@ impl Session {
 
     /// Applies one batch of events; true when there may be more.
     fn drain_batch(&mut self) -> bool {
-        let Self { ring, processes, modules, children, .. } = self;
+        let Self { ring, kernel, stacks, mappings, processes, modules, children, .. } = self;
+        mappings.follow(processes, modules, kernel);
         let mut executed = Vec::new();
-        let more = ring.drain(BATCH, |event: Event| {
+        let more = ring.drain(BATCH, |mut event: Event| {
             let Some(process) = processes.get_mut(&event.pid) else { return };
-            match event.what {
-                Happening::Forked(child) => children.push(child),
+            match &mut event.what {
+                Happening::Forked(child) => children.push(*child),
                 Happening::Executed => executed.push(event.pid),
+                Happening::Stack(stack) => stacks.keep(stack, process, kernel, modules),
+                Happening::StackCopy(copied) => stacks.complete(copied, process, kernel),
+                Happening::Allocated(allocation)
+                | Happening::Resized { outcome: ResizeOutcome::Moved(allocation), .. } => {
+                    allocation.stack_id = stacks.canonical(allocation.stack_id);
+                }
                 _ => {}
             }
-            process.apply(&event, modules);
+            process.apply(&event);
         });
-        for process in processes.values_mut().filter(|process| process.mappings_changed) {
-            if let Err(fault) = process.map_code(modules, &mut self.kernel) {
-                tracing::warn!("stacks of {} may be cut: {}", process.pid(), fault.why);
-            }
-        }
-        self.kernel.flush_log();
+        kernel.flush_log();
         for pid in executed {
             self.kernel.forget_live(pid);
             if let (Ok(target), Some(process)) = (Target::open(pid), self.processes.get_mut(&pid)) {
@@ -308,14 +336,14 @@ impl Session {
         let snapshot = process
             .ledger
             .snapshot(process.cut_ns.unwrap_or_else(monotonic_ns), &self.options.filter);
-        let loss = loss(process, &snapshot, &facts);
+        let loss = loss(process, &self.stacks, &snapshot, &facts);
         match ProcessMemory::read(&process.target.process) {
             // A process that is ending has no memory any more: what it had last is what counts.
             Ok(memory) if memory.rss_bytes > 0 => process.memory = memory,
             _ => {}
         }
-        let Self { symboliser, modules, options, .. } = self;
-        let mut stack = |id| match process.stacks.get(&id) {
+        let Self { symboliser, modules, options, stacks, .. } = self;
+        let mut stack = |id| match stacks.get(id) {
             Some(known) => Stack {
                 frames: symboliser.symbolise_stack(&known.locations, modules),
                 end: Some(known.end),

@@ -9,6 +9,7 @@ use crate::probes::features::LinkKind;
 use crate::report::model::{Cost, Loss};
 use crate::sys::usage;
 use crate::trace::process::TracedProcess;
+use crate::trace::stacks::Stacks;
 
 /// What a report says of the run as a whole.
 #[derive(Clone, Debug)]
@@ -24,13 +25,18 @@ pub struct RunFacts {
 }
 
 /// What is missing from the numbers of a report.
-pub fn loss(process: &TracedProcess, snapshot: &Snapshot, facts: &RunFacts) -> Loss {
+pub fn loss(
+    process: &TracedProcess,
+    stacks: &Stacks,
+    snapshot: &Snapshot,
+    facts: &RunFacts,
+) -> Loss {
     let count = |counter| facts.counts.get(counter);
-    let ends =
-        |end: StackEnd| process.stacks.values().filter(|stack| stack.end == end).count() as u64;
-    let truncated_stacks = ends(StackEnd::TooDeep);
-    let incomplete_stacks =
-        truncated_stacks + ends(StackEnd::FramePointerLost) + ends(StackEnd::Unreadable);
+    let ends: Vec<StackEnd> = stacks.ends(process.ledger.stack_ids().iter().copied()).collect();
+    let counted =
+        |wanted: &dyn Fn(StackEnd) -> bool| ends.iter().filter(|end| wanted(**end)).count() as u64;
+    let truncated_stacks = counted(&|end| end == StackEnd::TooDeep);
+    let incomplete_stacks = counted(&|end| end != StackEnd::Root);
     Loss {
         lost_events: facts.counts.lost_events() + facts.undecodable,
         untracked_allocations: count(Counter::LiveFull),

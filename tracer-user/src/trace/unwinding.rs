@@ -1,27 +1,35 @@
 //! Unwind tables in the kernel: each file's once, and for each process which of its code belongs to which.
+//!
+//! In: mappings and modules. Out: stacks that the kernel programs can walk, and the meaning of the frames they send.
 
 use std::collections::HashMap as Table;
 use std::os::fd::AsFd as _;
 
 use aya::maps::{Array, HashMap, Map, MapData};
 use tracer_common::limits::{MAX_CODE_RANGES, MAX_UNWIND_PAGES, MAX_UNWIND_ROWS};
-use tracer_common::unwind::{CodeMap, CodeRange};
+use tracer_common::stack::{
+    HASH_SEED, MemoryId, frame_distance, frame_file, frame_in_file, hash_frame,
+};
+use tracer_common::unwind::{CodeMap, CodeRange, Rule};
 
 use crate::fault::Fault;
 use crate::probes::object::KernelObject;
 use crate::sys::bpf::write_array;
 use crate::sys::pod::{CodeMapEntry, RuleEntry};
-use crate::target::{AddressSpace, Module, ModuleId, ModuleTable, Pid};
+use crate::target::{AddressSpace, CodeLocation, ElfAddr, Module, ModuleId, ModuleTable, Pid};
+use crate::target::{VirtAddr, vdso};
 use crate::trace::kernel::unusable;
-use crate::unwind::compile::compile;
+use crate::unwind::cache::TableCache;
+use crate::unwind::compile::{compile, compile_image};
 use crate::unwind::pack::{PackedTable, Rules, pack};
 
-/// Where a file's table is.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    base: u64,
+/// A file as the kernel side knows it.
+struct KnownFile {
+    module: ModuleId,
+    table: PackedTable,
+    /// Number of its first page in the kernel's map, and how many there are; no pages when there is no table, or no room.
     first_page: u32,
-    pages: u32,
+    pages: u16,
 }
 
 /// The tables, and the maps that hold them.
@@ -34,9 +42,12 @@ pub struct UnwindTables {
     rules_written: usize,
     next_page: u32,
     next_row: u32,
-    places: Table<ModuleId, Option<Place>>,
+    /// By number, from 1.
+    files: Vec<KnownFile>,
+    numbers: Table<ModuleId, Option<u16>>,
+    cache: TableCache,
     /// Files whose tables did not fit.
-    pub left_out: u32,
+    left_out: u32,
 }
 
 impl UnwindTables {
@@ -56,7 +67,9 @@ impl UnwindTables {
             rules_written: 0,
             next_page: 0,
             next_row: 0,
-            places: Table::new(),
+            files: Vec::new(),
+            numbers: Table::new(),
+            cache: TableCache::of_user(),
             left_out: 0,
         })
     }
@@ -71,17 +84,16 @@ impl UnwindTables {
         let mut code = CodeMap::EMPTY;
         let mut ranges = Vec::new();
         for region in space.regions() {
-            let place = match modules.get(region.module) {
-                Some(module) => self.place(region.module, module)?,
-                None => None,
-            };
-            let Some(place) = place else { continue };
+            let Some(module) = modules.get(region.module) else { continue };
+            let Some(number) = self.number(region.module, module)? else { continue };
+            let Some(file) = self.file(number) else { continue };
             ranges.push(CodeRange {
                 start: region.start.0,
                 end: region.end.0,
-                bias: region.bias.wrapping_add(place.base),
-                first_page: place.first_page,
-                pages: place.pages,
+                bias: region.bias.wrapping_add(file.table.base),
+                first_page: file.first_page,
+                pages: file.pages,
+                file: number,
             });
         }
         ranges.sort_by_key(|range| range.start);
@@ -99,30 +111,88 @@ impl UnwindTables {
         }
     }
 
-    fn place(&mut self, id: ModuleId, module: &Module) -> Result<Option<Place>, Fault> {
-        if let Some(known) = self.places.get(&id) {
-            return Ok(*known);
+    /// Where a frame lies; an address of the process when it is in no file.
+    pub fn locate(&self, frame: u64) -> CodeLocation {
+        match self.file(frame_file(frame)) {
+            Some(file) => CodeLocation::InModule(
+                file.module,
+                ElfAddr(file.table.base.wrapping_add_signed(frame_distance(frame))),
+            ),
+            None => CodeLocation::Unknown(VirtAddr(frame)),
         }
-        let rows = module.file.as_ref().map(|file| compile(file)).unwrap_or_default();
-        let place = match pack(&rows, &mut self.rules) {
-            Some(table) => self.write(&table)?,
-            None => None,
-        };
-        self.places.insert(id, place);
-        Ok(place)
     }
 
-    /// Puts a table into the kernel's maps; `None` when there is no room.
-    fn write(&mut self, table: &PackedTable) -> Result<Option<Place>, Fault> {
+    /// The identifier of a stack through these places; the kernel side's, when all lie in files.
+    pub fn identify(&self, locations: &[CodeLocation], pid: Pid) -> u64 {
+        let memory = MemoryId::new(pid.0, 0);
+        let frames = locations.iter().map(|location| self.frame(*location));
+        frames.fold(HASH_SEED, |hash, frame| hash_frame(hash, frame, memory)).max(1)
+    }
+
+    /// How to find the caller from an address in a module.
+    pub fn rule_at(&self, module: ModuleId, address: ElfAddr) -> Option<Rule> {
+        let number = (*self.numbers.get(&module)?)?;
+        self.file(number)?.table.rule_at(address)
+    }
+
+    fn frame(&self, location: CodeLocation) -> u64 {
+        match location {
+            CodeLocation::InModule(module, address) => {
+                let number = self.numbers.get(&module).copied().flatten();
+                let file = number.and_then(|number| Some((number, self.file(number)?)));
+                file.map_or(address.0, |(number, file)| {
+                    frame_in_file(number, address.0.wrapping_sub(file.table.base))
+                })
+            }
+            CodeLocation::Unknown(address) => address.0,
+        }
+    }
+
+    fn file(&self, number: u16) -> Option<&KnownFile> {
+        self.files.get(usize::from(number).checked_sub(1)?)
+    }
+
+    /// The number of a module; its table is written when it is new. `None` when there are too many files.
+    fn number(&mut self, id: ModuleId, module: &Module) -> Result<Option<u16>, Fault> {
+        if let Some(known) = self.numbers.get(&id) {
+            return Ok(*known);
+        }
+        let number = u16::try_from(self.files.len() + 1).ok();
+        if number.is_some() {
+            let table = self.table(module).unwrap_or_default();
+            let (first_page, pages) = self.write(&table)?;
+            self.files.push(KnownFile { module: id, table, first_page, pages });
+        }
+        self.numbers.insert(id, number);
+        Ok(number)
+    }
+
+    /// The table of a module: from disk, or compiled.
+    fn table(&self, module: &Module) -> Option<PackedTable> {
+        let Some(file) = &module.file else {
+            let is_vdso = module.path.as_os_str() == vdso::NAME;
+            return if is_vdso { pack(&compile_image(vdso::image()?.as_slice())) } else { None };
+        };
+        let build_id = module.build_id.as_deref().unwrap_or_default();
+        if let Some(table) = self.cache.load(build_id) {
+            return Some(table);
+        }
+        let table = pack(&compile(file))?;
+        self.cache.store(build_id, &table);
+        Some(table)
+    }
+
+    /// Puts a table into the kernel's maps: its first page there, and its pages; none when there is no room.
+    fn write(&mut self, table: &PackedTable) -> Result<(u32, u16), Fault> {
         let (pages, rows) = (table.pages.len() as u32, table.rows.len() as u32);
         let fits =
             self.next_page + pages < MAX_UNWIND_PAGES && self.next_row + rows < MAX_UNWIND_ROWS;
-        if !fits {
-            self.left_out += 1;
-            return Ok(None);
+        if !fits || pages == 0 {
+            self.left_out += u32::from(!fits);
+            return Ok((0, 0));
         }
         let pairs: Vec<u64> = table
-            .rows
+            .renumbered(&mut self.rules)
             .chunks(2)
             .map(|pair| {
                 let high = pair.get(1).copied().unwrap_or(0);
@@ -140,10 +210,10 @@ impl UnwindTables {
             self.rules_map.set(number, RuleEntry(*rule), 0).map_err(unusable)?;
         }
         self.rules_written = self.rules.list().len();
-        let place = Place { base: table.base, first_page: self.next_page, pages };
+        let first_page = self.next_page;
         // One more page entry tells where the last page ends; rows start at even positions.
         self.next_page += pages + 1;
         self.next_row += rows.next_multiple_of(2);
-        Ok(Some(place))
+        Ok((first_page, u16::try_from(pages).unwrap_or(0)))
     }
 }

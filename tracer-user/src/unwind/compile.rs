@@ -7,10 +7,11 @@ use gimli::{
     BaseAddresses, CfaRule, CieOrFde, EhFrame, EndianSlice, FrameDescriptionEntry, LittleEndian,
     Register, RegisterRule, UnwindContext, UnwindSection as _, X86_64,
 };
-use object::{Object as _, ObjectSection as _, ReadCache};
-use tracer_common::unwind::{CfaKind, Rule};
+use object::{Object as _, ObjectSection as _, ReadCache, ReadRef};
+use tracer_common::unwind::{CfaKind, FpPlace, Rule};
 
 use crate::target::ElfAddr;
+use crate::unwind::expression;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
@@ -29,8 +30,12 @@ pub struct Row {
 /// The rows of a file, sorted by address, each address once, neighbours with different rules. Empty when the file has no
 /// call frame information that can be read.
 pub fn compile(file: &File) -> Vec<Row> {
-    let cache = ReadCache::new(file);
-    let Ok(elf) = object::File::parse(&cache) else { return Vec::new() };
+    compile_image(&ReadCache::new(file))
+}
+
+/// [`compile`], from the file's contents.
+pub fn compile_image<'data>(image: impl ReadRef<'data>) -> Vec<Row> {
+    let Ok(elf) = object::File::parse(image) else { return Vec::new() };
     let Some(section) = elf.section_by_name(".eh_frame") else { return Vec::new() };
     let Ok(data) = section.uncompressed_data() else { return Vec::new() };
     rows(&data, section.address())
@@ -87,26 +92,32 @@ fn describe(
         let rule = if outermost {
             kind(CfaKind::Outermost)
         } else {
-            rule(row.cfa(), row.register(X86_64::RBP).as_ref())
+            rule(row.cfa(), row.register(X86_64::RBP).as_ref(), frames).unwrap_or_default()
         };
         found.push((row.start_address(), true, rule));
     }
 }
 
 /// A rule as kernel programs know it; of kind unknown when they do not.
-fn rule(cfa: &CfaRule<usize>, fp: Option<&RegisterRule<usize>>) -> Rule {
-    let CfaRule::RegisterAndOffset { register, offset } = cfa else { return Rule::default() };
-    let (Some(kind), Ok(cfa_offset)) = (kind_of(*register), i32::try_from(*offset)) else {
-        return Rule::default();
-    };
-    let (fp_saved, fp_offset) = match fp {
-        Some(RegisterRule::Offset(offset)) => match i32::try_from(*offset) {
-            Ok(offset) => (1, offset),
-            Err(_) => return Rule::default(),
+fn rule(
+    cfa: &CfaRule<usize>,
+    fp: Option<&RegisterRule<usize>>,
+    frames: &EhFrame<Slice<'_>>,
+) -> Option<Rule> {
+    let rule = match cfa {
+        CfaRule::RegisterAndOffset { register, offset } => Rule {
+            cfa_kind: kind_of(*register)? as u32,
+            cfa_offset: i32::try_from(*offset).ok()?,
+            ..Rule::default()
         },
-        _ => (0, 0),
+        CfaRule::Expression(expression) => expression::cfa(*expression, frames)?,
     };
-    Rule { cfa_kind: kind as u32, cfa_offset, fp_saved, fp_offset }
+    let (fp_place, fp_offset) = match fp {
+        Some(RegisterRule::Offset(offset)) => (FpPlace::FromCfa, i32::try_from(*offset).ok()?),
+        Some(RegisterRule::Expression(expression)) => expression::fp_offset(*expression, frames)?,
+        _ => (FpPlace::Register, rule.fp_offset),
+    };
+    Some(Rule { fp_place: fp_place as u16, fp_offset, ..rule })
 }
 
 fn kind_of(register: Register) -> Option<CfaKind> {
