@@ -16,9 +16,9 @@ use super::programs::Program;
 use crate::{process, progress, workspace};
 
 /// What the tests and the first process of the machine call.
-const TOOLS: [&str; 18] = [
+const TOOLS: [&str; 19] = [
     "sh", "mount", "umount", "unshare", "setpriv", "sleep", "true", "cat", "cp", "env", "head",
-    "ln", "mkdir", "rm", "tail", "touch", "readelf", "uname",
+    "ln", "mkdir", "rm", "tail", "touch", "readelf", "stty", "uname",
 ];
 
 /// Where the suites' programs lie in the machine.
@@ -93,6 +93,8 @@ for suite in {suites}; do
     echo \"{MARK} ended $?\"
 done
 echo \"{MARK} done\"
+# Waits until the console has said all: changing its settings does.
+stty -F /dev/console -echo
 echo b >/proc/sysrq-trigger
 ",
         outlive = workspace::outlive().display(),

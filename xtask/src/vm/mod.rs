@@ -11,8 +11,10 @@ mod page;
 mod programs;
 
 use std::io::{Write as _, stdout};
+use std::path::Path;
+use std::thread;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use crate::failure::{self, OrFail as _};
 use crate::tally::Tally;
@@ -23,6 +25,9 @@ use outcome::Outcome;
 /// Suites that run in a machine; [`page`] tells why the others do not.
 const SUITES: [&str; 8] =
     ["accounting", "bad_input", "doctor", "follow", "links", "report", "run", "stacks"];
+
+/// Machines that run at the same time: those with single links mostly wait.
+const AT_ONCE: usize = 2;
 
 /// Runs the suites on the kernels; whether all tests passed.
 pub(crate) fn test(names: &[String]) -> Result<bool> {
@@ -39,15 +44,17 @@ pub(crate) fn test(names: &[String]) -> Result<bool> {
         .or_fail(what, "see target/vm for how far it came")?;
     let mut sum = Tally::default();
     let mut outcomes = Vec::new();
-    for kernel in &chosen {
-        match run(kernel, &image) {
-            Ok(outcome) => {
-                sum += outcome.sum();
-                outcomes.push((*kernel, outcome));
-            }
-            Err(error) => {
-                failure::print(&error);
-                sum.failed += 1;
+    for kernels in chosen.chunks(AT_ONCE) {
+        for (kernel, outcome) in run_at_once(kernels, &image) {
+            match outcome {
+                Ok(outcome) => {
+                    sum += outcome.sum();
+                    outcomes.push((kernel, outcome));
+                }
+                Err(error) => {
+                    failure::print(&error);
+                    sum.failed += 1;
+                }
             }
         }
     }
@@ -58,8 +65,20 @@ pub(crate) fn test(names: &[String]) -> Result<bool> {
     Ok(sum.failed == 0)
 }
 
+fn run_at_once(kernels: &[Kernel], image: &Path) -> Vec<(Kernel, Result<Outcome>)> {
+    thread::scope(|scope| {
+        let running: Vec<_> =
+            kernels.iter().map(|kernel| (*kernel, scope.spawn(|| run(kernel, image)))).collect();
+        let ended = running.into_iter().map(|(kernel, thread)| {
+            let outcome = thread.join().unwrap_or_else(|_| Err(anyhow!("its thread panicked")));
+            (kernel, outcome)
+        });
+        ended.collect()
+    })
+}
+
 /// Fetches a kernel, boots it, and tells what came of it.
-fn run(kernel: &Kernel, image: &std::path::Path) -> Result<Outcome> {
+fn run(kernel: &Kernel, image: &Path) -> Result<Outcome> {
     let remedy = "check that apt's mirror of Debian is reachable";
     let fetched = kernels::fetch(kernel)
         .or_fail(&format!("the kernel {} cannot be fetched", kernel.name), remedy)?;
