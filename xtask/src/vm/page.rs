@@ -32,8 +32,8 @@ const MEANING: &str = "
   callback; before, it is a call of a global function from an ordinary loop.
 - **instructions**: the most that the kernel's verifier walked through for one program; kernels before 5.16 do not tell. 1,000,000
   are allowed.
-- Between the kernels listed, the same programs run as on the next older one. Debian has no 5.15; it runs what 5.10 runs.
-- Before 5.8 there are no ring buffers: `attach` and `run` end with status 3 and say so.
+- Kernels that are not listed were not tried. Those from 5.8 to 5.16 are served as 5.10 is, from 5.17 to 6.5 as 6.1, from 6.6 to 6.12 as
+  6.12, later ones as the newest. Before 5.8 there are no ring buffers: `attach` and `run` end with status 3 and say so.
 
 A kind of link that a kernel does not have is refused with status 3 when it is forced; that refusal is what `links` tests there.
 
