@@ -4,11 +4,27 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use outlive_tests::compiler::{Build, build, line_of};
-use outlive_tests::outlive::Outlive;
+use outlive_tests::kernel;
+use outlive_tests::outlive::{Outlive, command, finished};
 use outlive_tests::workload::Workload;
 
-/// The kind this kernel gives without being asked.
-const BEST: &str = "session";
+/// A kind that the kernel has is exact; any other is refused with the kind to take instead.
+fn is_exact_or_refused(kind: &str) {
+    if kernel::links().contains(&kind) {
+        every_workload_is_exact_by(kind);
+    } else {
+        is_refused(kind);
+    }
+}
+
+fn is_refused(kind: &str) {
+    let mut workload = Workload::start(&build("c/leak.c", Build::Debug), &["malloc", "1"]);
+    let pid = workload.pid().to_string();
+    let [what, _, remedy] = finished(&mut command(["attach", "--force-link", kind, &pid])).error(3);
+    assert!(what.contains(kind), "{what}");
+    assert!(remedy.contains(kernel::best_link()), "{remedy}");
+    assert!(workload.is_running(), "the target is left alone");
+}
 
 fn every_workload_is_exact_by(kind: &str) {
     let cases: [(&str, Build, &[&str]); 6] = [
@@ -27,28 +43,55 @@ fn every_workload_is_exact_by(kind: &str) {
         workload.exit();
         report.assert_exact(own);
         let named = report.notices().iter().any(|notice| notice.contains(kind));
-        assert_eq!(named, kind != BEST, "a notice names the link that is not the best; {report}");
+        assert_eq!(
+            named,
+            kind != "session",
+            "a notice names the link that is not the best there is; {report}"
+        );
     }
 }
 
 #[test]
 fn session_links_are_exact() {
-    every_workload_is_exact_by("session");
+    is_exact_or_refused("session");
 }
 
 #[test]
 fn multi_links_are_exact() {
-    every_workload_is_exact_by("multi");
+    is_exact_or_refused("multi");
 }
 
 #[test]
 fn single_links_are_exact() {
-    every_workload_is_exact_by("single");
+    is_exact_or_refused("single");
+}
+
+/// Without being asked, the best kind is taken, and `doctor` tells which there are.
+#[test]
+fn the_best_link_is_chosen() {
+    let mut workload = Workload::start(&build("c/leak.c", Build::Debug), &["malloc", "1"]);
+    let outlive = Outlive::attach(&[workload.pid()], &["--exact"]);
+    let own = workload.go();
+    let report = outlive.stop().with_status(0).report();
+    workload.exit();
+    report.assert_exact(own);
+    let notices = report.notices().join("\n");
+    let best = kernel::best_link();
+    assert_eq!(notices.contains(" links"), best != "session", "{report}");
+    assert!(best == "session" || notices.contains(&format!("{best} links")), "{report}");
+
+    let doctor = finished(&mut command(["doctor"])).with_status(0).stdout;
+    for (kinds, level) in [(kernel::links(), "ok"), (kernel::missing_links(), "warning")] {
+        for kind in kinds.iter().filter(|kind| **kind != "single") {
+            let line = doctor.lines().find(|line| line.contains(&format!("  {kind} links")));
+            assert!(line.is_some_and(|line| line.starts_with(level)), "{kind}: {doctor}");
+        }
+    }
 }
 
 #[test]
 fn sampling_works_by_every_kind_of_link() {
-    for kind in ["session", "multi", "single"] {
+    for kind in kernel::links() {
         let mut workload =
             Workload::start(&build("c/burst.c", Build::Debug), &["300", "100000", "100"]);
         let outlive =
@@ -64,7 +107,7 @@ fn sampling_works_by_every_kind_of_link() {
 /// The target is traced twice in a row; between and after it goes on as if nothing had been.
 #[test]
 fn detaching_leaves_the_target_running_and_right() {
-    for kind in ["session", "multi", "single"] {
+    for kind in kernel::links() {
         let mut workload = Workload::start(&build("c/sites.c", Build::Debug), &[]);
         let first = Outlive::attach(&[workload.pid()], &["--exact", "--force-link", kind]);
         let own = workload.go();

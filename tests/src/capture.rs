@@ -5,6 +5,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::patience::deadline;
+
 #[derive(Default)]
 struct Output {
     bytes: Vec<u8>,
@@ -60,7 +62,7 @@ impl Capture {
         mut find: impl FnMut(&str) -> Option<T>,
     ) -> Result<T, Missing> {
         let (output, changed) = &*self.shared;
-        let deadline = Instant::now() + limit;
+        let deadline = deadline(limit);
         let mut output = output.lock().unwrap();
         loop {
             if let Some(found) = find(&String::from_utf8_lossy(&output.bytes)) {

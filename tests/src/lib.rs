@@ -5,6 +5,7 @@
 //! | [`patience`] | bounded waits for a condition |
 //! | [`capture`] | the output of a program, kept and awaited |
 //! | [`compiler`] | builds the programs of `tests/workloads`, cached under `target/workloads` |
+//! | [`kernel`] | what the running kernel offers by its version |
 //! | [`counts`] | what a workload says it allocated and freed |
 //! | [`workload`] | a running workload, and the conversation with it |
 //! | [`outlive`] | a running `outlive`, and how it ended |
@@ -26,6 +27,7 @@
 pub mod capture;
 pub mod compiler;
 pub mod counts;
+pub mod kernel;
 pub mod outlive;
 pub mod patience;
 pub mod report;

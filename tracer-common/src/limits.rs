@@ -13,7 +13,7 @@ pub const MAX_TARGETS: u32 = 1024;
 pub const MAX_IN_FLIGHT: u32 = 65_536;
 
 /// Stack scratch slots of one CPU: how many tasks can be preempted in the middle of a stack walk on it.
-pub const STACK_SLOTS: u32 = 4;
+pub const STACK_SLOTS: u32 = 16;
 
 /// Farthest that one frame-pointer step may move up the stack, in bytes. A larger step is a corrupt frame pointer.
 pub const MAX_FRAME_BYTES: u64 = 1 << 20;
@@ -31,7 +31,7 @@ pub const STACK_WINDOW_WORDS: usize = 64;
 pub const STACK_COPY_BYTES: usize = 16_384;
 
 /// Stacks that are copied out before the mappings of the process have been read anew.
-pub const STACK_COPIES: u32 = 128;
+pub const STACK_COPIES: u32 = 1024;
 
 /// Pages of 64 KiB of code with unwind tables, of all files together.
 pub const MAX_UNWIND_PAGES: u32 = 65_535;

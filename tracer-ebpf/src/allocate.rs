@@ -18,7 +18,8 @@ use crate::call::{Registers, Thread, is_traced_call, read_user};
 use crate::counters::{add, count};
 use crate::maps::{Call, FUNCTIONS, IN_FLIGHT, LIVE, SAMPLE_MEAN_BYTES, call_flags};
 use crate::sample::{Decision, decide};
-use crate::{emit, stack};
+use crate::stack::{WITH_LOOP, WITHOUT_LOOP};
+use crate::{emit, private_stack, stack};
 
 /// Answer of a session program's entry: do not trap the return.
 const SKIP_RETURN: u32 = 1;
@@ -26,11 +27,12 @@ const SKIP_RETURN: u32 = 1;
 /// Entry and return in one program, for session links.
 #[uprobe]
 pub fn allocate_both(context: ProbeContext) -> u32 {
+    private_stack::decline();
     // SAFETY: the helper takes the program's own context.
     let function_ip = unsafe { bpf_get_func_ip(context.as_ptr()) };
     let registers = Registers::read(&context);
     if function_ip == registers.ip {
-        u32::from(!enter(&context, &registers)) * SKIP_RETURN
+        u32::from(!enter::<WITH_LOOP>(&context, &registers)) * SKIP_RETURN
     } else {
         leave(&registers);
         0
@@ -40,14 +42,24 @@ pub fn allocate_both(context: ProbeContext) -> u32 {
 /// Entry, where entry and return are two links.
 #[uprobe]
 pub fn allocate_enter(context: ProbeContext) -> u32 {
+    private_stack::decline();
     let registers = Registers::read(&context);
-    enter(&context, &registers);
+    enter::<WITH_LOOP>(&context, &registers);
+    0
+}
+
+/// As [`allocate_enter`], for kernels before 5.17.
+#[uprobe]
+pub fn allocate_enter_early(context: ProbeContext) -> u32 {
+    let registers = Registers::read(&context);
+    enter::<WITHOUT_LOOP>(&context, &registers);
     0
 }
 
 /// Return, where entry and return are two links.
 #[uretprobe]
 pub fn allocate_leave(context: RetProbeContext) -> u32 {
+    private_stack::decline();
     let registers = Registers::read(&ProbeContext::new(context.as_ptr()));
     leave(&registers);
     0
@@ -81,7 +93,7 @@ fn product(count: u64, size: u64) -> Option<u64> {
 
 /// Handles an entry; true when its return is wanted.
 #[inline(always)]
-fn enter(context: &ProbeContext, registers: &Registers) -> bool {
+fn enter<const LOOP: bool>(context: &ProbeContext, registers: &Registers) -> bool {
     count(Counter::AllocateHits);
     // SAFETY: the helper takes the program's own context.
     let function = unsafe { bpf_get_attach_cookie(context.as_ptr()) };
@@ -111,7 +123,7 @@ fn enter(context: &ProbeContext, registers: &Registers) -> bool {
     } else {
         choose_sampled(thread, registers, info, shape, &mut call)
     };
-    wanted && begin(thread, registers, call)
+    wanted && begin::<LOOP>(thread, registers, call)
 }
 
 /// Every call of a traced process is recorded.
@@ -170,9 +182,9 @@ fn choose_sampled(
 
 /// Notes a call that is to be recorded; true when its return is wanted.
 #[inline(always)]
-fn begin(thread: Thread, registers: &Registers, mut call: Call) -> bool {
+fn begin<const LOOP: bool>(thread: Thread, registers: &Registers, mut call: Call) -> bool {
     if call.flags & call_flags::RECORDED != 0 {
-        call.stack_id = stack::capture(thread, registers);
+        call.stack_id = stack::capture::<LOOP>(thread, registers);
     }
     if IN_FLIGHT.insert(thread.tid, call, 0).is_err() {
         count(Counter::InFlightFull);

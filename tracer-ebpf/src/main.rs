@@ -11,6 +11,7 @@ mod counters;
 mod emit;
 mod mappings;
 mod maps;
+mod private_stack;
 mod process;
 mod release;
 mod sample;

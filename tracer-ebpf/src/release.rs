@@ -14,10 +14,12 @@ use crate::call::{Registers, Thread, is_traced_call};
 use crate::counters::count;
 use crate::emit;
 use crate::maps::{FUNCTIONS, LIVE, SAMPLE_MEAN_BYTES};
+use crate::private_stack;
 
 /// Entry of free and its like.
 #[uprobe]
 pub fn release_enter(context: ProbeContext) -> u32 {
+    private_stack::decline();
     count(Counter::ReleaseHits);
     let registers = Registers::read(&context);
     let [address, ..] = registers.arguments;

@@ -35,36 +35,55 @@ const SIGNAL_FP: i32 = 120;
 const SIGNAL_SP: i32 = 160;
 const SIGNAL_IP: i32 = 168;
 
+/// Whether the kernel has `bpf_loop` (5.17).
+///
+/// Before it, an ordinary loop calls a global function, which the verifier walks once and not for each frame; and nothing
+/// has to be atomic (exchanges came with 5.12), since programs of uprobes could not be preempted before 6.0.
+pub const WITH_LOOP: bool = true;
+/// See [`WITH_LOOP`].
+pub const WITHOUT_LOOP: bool = false;
+
 /// Identifier of the current call's stack, published if it is new; [`NO_STACK`] if it could not be walked.
 #[inline(always)]
-pub fn capture(thread: Thread, registers: &Registers) -> u64 {
-    capture_from(thread, registers, 1)
+pub fn capture<const LOOP: bool>(thread: Thread, registers: &Registers) -> u64 {
+    capture_from::<LOOP>(thread, registers, 1)
 }
 
 /// The same for a thread that stands anywhere in a function, right after an instruction such as `syscall`.
 #[inline(always)]
 pub fn capture_inside(thread: Thread, registers: &Registers) -> u64 {
-    capture_from(thread, registers, 0)
+    capture_from::<WITH_LOOP>(thread, registers, 0)
 }
 
 #[inline(always)]
-fn capture_from(thread: Thread, registers: &Registers, at_entry: u32) -> u64 {
-    let Some(walk) = claim() else {
+fn capture_from<const LOOP: bool>(thread: Thread, registers: &Registers, at_entry: u32) -> u64 {
+    let Some((index, walk)) = claim::<LOOP>() else {
         count(Counter::StackSlotsBusy);
         return NO_STACK;
     };
     start(walk, thread, registers, at_entry);
-    let mut slot = walk;
-    // SAFETY: `step` has the signature of a loop callback; its context is the claimed slot.
-    unsafe { bpf_loop(MAX_FRAMES as u32, step as *mut c_void, (&raw mut slot).cast(), 0) };
+    if LOOP {
+        let mut slot = walk;
+        // SAFETY: `step` has the signature of a loop callback; its context is the claimed slot.
+        unsafe { bpf_loop(MAX_FRAMES as u32, step as *mut c_void, (&raw mut slot).cast(), 0) };
+    } else {
+        for _ in 0..MAX_FRAMES {
+            if stack_step(index) != 0 {
+                break;
+            }
+        }
+    }
     let id = finish(walk);
     release(walk);
     id
 }
 
-/// Takes a slot of this CPU that no preempted task holds.
+/// Takes a slot of this CPU that no preempted task holds, and gives its index too.
 #[inline(always)]
-fn claim() -> Option<*mut StackWalk> {
+fn claim<const LOOP: bool>() -> Option<(u32, *mut StackWalk)> {
+    if !LOOP {
+        return Some((0, STACK_WALKS.get_ptr_mut(0)?));
+    }
     for index in 0..STACK_SLOTS {
         let walk = STACK_WALKS.get_ptr_mut(index)?;
         let mut claimed = 1_u64;
@@ -73,7 +92,7 @@ fn claim() -> Option<*mut StackWalk> {
             asm!("{v} = xchg_64({p} + 0, {v})", p = in(reg) &raw mut (*walk).claimed, v = inout(reg) claimed)
         };
         if claimed == 0 {
-            return Some(walk);
+            return Some((index, walk));
         }
     }
     None
@@ -112,7 +131,22 @@ fn start(walk: *mut StackWalk, thread: Thread, registers: &Registers, at_entry: 
 /// would follow every iteration as a path of its own.
 unsafe extern "C" fn step(_index: u32, context: *mut c_void) -> i64 {
     // SAFETY: the context is the slot that `capture` passed.
-    let walk = unsafe { &mut **context.cast::<*mut StackWalk>() };
+    i64::from(advance(unsafe { &mut **context.cast::<*mut StackWalk>() }))
+}
+
+/// The same for a slot of this CPU: a global function, whose argument and result can be numbers only.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn stack_step(slot: u32) -> u32 {
+    match STACK_WALKS.get_ptr_mut(slot) {
+        // SAFETY: the slot is in use by the caller; see `WITH_LOOP` for why by nobody else.
+        Some(walk) => advance(unsafe { &mut *walk }),
+        None => 1,
+    }
+}
+
+#[inline(always)]
+fn advance(walk: &mut StackWalk) -> u32 {
     let at_entry = walk.at_entry != 0;
     walk.at_entry = 0;
     // A return address can be the first byte after its function, when the call does not return.

@@ -42,6 +42,17 @@ impl Apt {
         self.run("apt-cache", &["madison", package])
     }
 
+    /// What a package depends on: a line each.
+    pub(crate) fn depends(&self, package: &str) -> Result<String> {
+        self.run("apt-cache", &["depends", package])
+    }
+
+    /// Whether there is a package of this name.
+    pub(crate) fn knows(&self, package: &str) -> Result<bool> {
+        let names = self.run("apt-cache", &["pkgnames", package])?;
+        Ok(names.lines().any(|name| name == package))
+    }
+
     /// Downloads packages and unpacks them into `root`; nothing is installed or run.
     pub(crate) fn unpack(&self, packages: &[&str], root: &Path) -> Result<()> {
         let words: Vec<&str> = ["download"].iter().chain(packages).copied().collect();

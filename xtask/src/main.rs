@@ -21,6 +21,7 @@ mod source;
 mod suites;
 mod tally;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::ffi::OsString;
@@ -77,6 +78,21 @@ enum Command {
         #[arg(value_name = "SUITE")]
         suites: Vec<String>,
     },
+    /// Virtual machines with other kernels
+    Vm {
+        #[command(subcommand)]
+        action: VmAction,
+    },
+}
+
+#[derive(Subcommand)]
+enum VmAction {
+    /// Run end-to-end tests on other kernels, and write docs/kernels.md
+    Test {
+        /// Only on this kernel; may be given more than once
+        #[arg(long = "kernel", value_name = "NAME")]
+        kernels: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -103,5 +119,6 @@ fn perform(command: Command) -> Result<bool> {
         Command::Budget { update: true } => budget::update().map(|()| true),
         Command::Bench { benchmark, rounds } => bench::bench(benchmark, rounds).map(|()| true),
         Command::Test { suites } => suites::test(&suites),
+        Command::Vm { action: VmAction::Test { kernels } } => vm::test(&kernels),
     }
 }

@@ -14,7 +14,8 @@ use crate::{host, process, product, progress, setup, workspace};
 
 const UNIT: &str = "unit";
 const END_TO_END: &str = "e2e";
-const PACKAGE: &str = "outlive-tests";
+/// The package of the end-to-end tests.
+pub(crate) const PACKAGE: &str = "outlive-tests";
 
 /// Runs the suites; whether all tests passed.
 pub(crate) fn test(names: &[String]) -> Result<bool> {
@@ -82,7 +83,8 @@ fn choose(names: &[String], known: &[String]) -> Result<Vec<String>> {
     Ok(chosen)
 }
 
-fn command(suite: &str) -> Command {
+/// Runs a suite.
+pub(crate) fn command(suite: &str) -> Command {
     if suite == UNIT {
         return process::cargo(&[
             "test",
@@ -133,7 +135,8 @@ struct Target {
     kind: Vec<String>,
 }
 
-fn end_to_end() -> Result<Vec<String>> {
+/// The end-to-end suites.
+pub(crate) fn end_to_end() -> Result<Vec<String>> {
     let text =
         process::output(&mut process::cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
     test_targets(&text)

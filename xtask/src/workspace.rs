@@ -26,3 +26,8 @@ pub(crate) fn tools() -> PathBuf {
 pub(crate) fn outlive() -> PathBuf {
     target().join("release/outlive")
 }
+
+/// Kernels, and the files of the virtual machines that run them.
+pub(crate) fn virtual_machines() -> PathBuf {
+    target().join("vm")
+}

@@ -3,7 +3,7 @@
 //! A process may have code that never gets a table (compiled at run time), so only so many are sent until userspace has
 //! looked at the mappings.
 
-use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_RING_SIZE};
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use tracer_common::event::EventKind;
 use tracer_common::limits::STACK_COPY_BYTES;
@@ -18,7 +18,7 @@ const STEPS: u32 = 7;
 /// is not sent: the stack stays as it was published, and says that it is incomplete.
 #[inline(always)]
 pub fn send(walk: &StackWalk) {
-    if walk.unknown_depth == 0 || !may_copy(walk.record.tgid) {
+    if walk.unknown_depth == 0 || !has_room() || !may_copy(walk.record.tgid) {
         return;
     }
     let Some(mut entry) = EVENTS.reserve::<StackCopyRecord>(0) else { return };
@@ -36,6 +36,12 @@ pub fn send(walk: &StackWalk) {
     }
     // Every moment until userspace has looked costs more incomplete stacks.
     entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+}
+
+/// Copies are large and must not take the place of events: they get half of the ring buffer.
+#[inline(always)]
+fn has_room() -> bool {
+    EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) * 2 < EVENTS.query(u64::from(BPF_RB_RING_SIZE))
 }
 
 /// Takes one of the copies that are left.

@@ -119,7 +119,7 @@ pub fn range_at(map: *mut CodeMap, address: u64) -> *mut CodeRange {
     let mut low = 0_usize;
     let mut half = MAX_CODE_RANGES / 2;
     for _ in 0..RANGE_STEPS {
-        let middle = (low + half) & (MAX_CODE_RANGES - 1);
+        let middle = below_ranges(low + half);
         // SAFETY: the index is below the number of ranges.
         let start = unsafe { (*ranges.add(middle)).start };
         // All ones when the range starts after the address: both are far below 2^63.
@@ -128,7 +128,7 @@ pub fn range_at(map: *mut CodeMap, address: u64) -> *mut CodeRange {
         half >>= 1;
     }
     // SAFETY: as above.
-    unsafe { ranges.add(low & (MAX_CODE_RANGES - 1)) }
+    unsafe { ranges.add(below_ranges(low)) }
 }
 
 /// The last row of a page that starts at or before an address.
@@ -149,6 +149,17 @@ fn find_row(first: u32, end: u32, low_address: u32) -> Option<u32> {
         count -= half;
     }
     row(low)
+}
+
+/// An index kept below the number of ranges. The compiler can tell that it is below and would drop the mask; verifiers
+/// of old kernels (6.1) cannot, since they lose every bound in an or.
+#[inline(always)]
+fn below_ranges(mut index: usize) -> usize {
+    // SAFETY: a bitwise and of a register.
+    unsafe {
+        asm!("{index} &= {mask}", index = inout(reg) index, mask = const MAX_CODE_RANGES - 1)
+    };
+    index
 }
 
 /// All ones for a negative number, else 0. Written so that the compiler does not see a choice in it and makes no branch.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::rights::Rights;
 use super::{Examination, Finding};
-use crate::probes::features::{LinkKind, has_link_kind};
+use crate::probes::features::{LinkKind, has_link_kind, has_loop};
 use crate::probes::object::{KernelObject, KernelOptions};
 use crate::probes::verify::verified_instructions;
 
@@ -14,6 +14,7 @@ pub(super) fn examine() -> Examination {
     let rights = Rights::parse(&fs::read_to_string("/proc/self/status").unwrap_or_default());
     let mut findings = vec![kernel(), rights.finding(), ring_buffer()];
     findings.extend(links(rights));
+    findings.push(walks(rights));
     let (programs, finding) = match verified_instructions() {
         Ok(programs) => {
             let finding = accepted(&programs.values().copied().collect::<Vec<_>>());
@@ -74,14 +75,23 @@ fn links(rights: Rights) -> [Finding; 2] {
     [session, multi]
 }
 
+fn walks(rights: Rights) -> Finding {
+    let name = "stack walks";
+    if !rights.are_complete() {
+        return Finding::warning(name, "not known: asking needs rights", "run outlive with sudo");
+    }
+    let how = if has_loop() { "bpf_loop" } else { "an ordinary loop, without bpf_loop" };
+    Finding::ok(name, format!("by unwind tables, in {how}"))
+}
+
 fn accepted(counts: &[u32]) -> Finding {
-    // With neither kind of link, programs are loaded when they are attached.
+    // Kernels before 5.16 do not tell how many instructions they walked.
     let detail = match counts.iter().max() {
         Some(most) => format!(
             "the verifier accepts all {}; it walks {most} instructions at most",
             counts.len()
         ),
-        None => "loaded when they are attached".to_owned(),
+        None => "the verifier accepts all".to_owned(),
     };
     Finding::ok("programs", detail)
 }

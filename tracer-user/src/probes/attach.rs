@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::num::NonZeroU32;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use aya::programs::UProbe;
-use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
 use tracer_common::function::Shape;
 
 use crate::fault::{Fault, Status};
 use crate::probes::features::LinkKind;
 use crate::probes::object::{KernelObject, LoadedProgram};
 use crate::probes::plan::Site;
+use crate::probes::single::{Moment, SinglePrograms};
 use crate::sys::bpf::{self, AttachType, MultiLink};
 use crate::target::Pid;
 
@@ -22,7 +20,7 @@ pub struct Placed<'a> {
     /// The site.
     pub site: &'a Site,
     /// Index of its row in the kernel's function table.
-    pub cookie: u64,
+    pub cookie: u32,
 }
 
 /// The programs that probes run, loaded once and shared by all targets.
@@ -43,14 +41,14 @@ pub enum Programs {
         /// Releases.
         release: LoadedProgram,
     },
-    /// As `Multi`, through aya's perf events.
-    Single,
+    /// As `Multi`, one probe after the other.
+    Single(SinglePrograms),
 }
 
 /// Probes of one process in one file; detached when dropped.
 pub struct Links {
     multi: Vec<OwnedFd>,
-    single: Vec<UProbeLink>,
+    single: Vec<OwnedFd>,
 }
 
 impl Links {
@@ -77,13 +75,16 @@ pub fn release(all: Vec<Links>) {
     });
 }
 
-const ENTER: &str = "allocate_enter";
-const LEAVE: &str = "allocate_leave";
-const RELEASE: &str = "release_enter";
+/// Entry of allocations, where their return is another program.
+pub(super) const ENTER: &str = "allocate_enter";
+/// Return of allocations.
+pub(super) const LEAVE: &str = "allocate_leave";
+/// Releases.
+pub(super) const RELEASE: &str = "release_enter";
 
 impl Programs {
     /// Loads what this kind of link needs.
-    pub fn load(object: &mut KernelObject, kind: LinkKind) -> Result<Self, Fault> {
+    pub fn load(object: &KernelObject, kind: LinkKind) -> Result<Self, Fault> {
         match kind {
             LinkKind::Session => Ok(Self::Session {
                 both: object.load("allocate_both", AttachType::UprobeSession)?,
@@ -94,19 +95,14 @@ impl Programs {
                 leave: object.load(LEAVE, AttachType::UprobeMulti)?,
                 release: object.load(RELEASE, AttachType::UprobeMulti)?,
             }),
-            LinkKind::Single => {
-                for name in [ENTER, LEAVE, RELEASE] {
-                    uprobe(object, name)?.load().map_err(|error| cannot_attach(name, &error))?;
-                }
-                Ok(Self::Single)
-            }
+            LinkKind::Single => SinglePrograms::load(object).map(Self::Single),
         }
     }
 
     /// Attaches all sites of one file in one process.
     pub fn attach(
-        &self,
-        object: &mut KernelObject,
+        &mut self,
+        object: &KernelObject,
         path: &Path,
         pid: Pid,
         placed: &[Placed<'_>],
@@ -128,11 +124,13 @@ impl Programs {
                 links.multi.push(link(leave, AttachType::UprobeMulti, &allocations, true)?);
                 links.multi.push(link(enter, AttachType::UprobeMulti, &allocations, false)?);
             }
-            Self::Single => {
-                for (name, sites) in
-                    [(RELEASE, &releases), (LEAVE, &allocations), (ENTER, &allocations)]
-                {
-                    links.single.extend(link_each(object, name, path, pid, sites)?);
+            Self::Single(programs) => {
+                for (moment, sites) in [
+                    (Moment::Release, &releases),
+                    (Moment::Leave, &allocations),
+                    (Moment::Enter, &allocations),
+                ] {
+                    links.single.extend(programs.attach(object, moment, path, pid, sites)?);
                 }
             }
         }
@@ -146,7 +144,7 @@ impl Programs {
             Self::Multi { enter, leave, release } => {
                 vec![(ENTER, enter), (LEAVE, leave), (RELEASE, release)]
             }
-            Self::Single => Vec::new(),
+            Self::Single(programs) => return programs.verified_instructions().collect(),
         };
         programs
             .into_iter()
@@ -166,43 +164,15 @@ fn link_file(
     let text = path.to_string_lossy().into_owned();
     let path = CString::new(text.clone()).map_err(|error| cannot_attach(&text, &error))?;
     let offsets: Vec<u64> = placed.iter().map(|placed| placed.site.offset.0).collect();
-    let cookies: Vec<u64> = placed.iter().map(|placed| placed.cookie).collect();
+    let cookies: Vec<u64> = placed.iter().map(|placed| u64::from(placed.cookie)).collect();
     let link =
         MultiLink { path: &path, offsets: &offsets, cookies: &cookies, pid: pid.0, at_return };
     bpf::link_uprobes(program.fd.as_fd(), attach_type, &link)
         .map_err(|error| cannot_attach(&text, &error))
 }
 
-fn link_each(
-    object: &mut KernelObject,
-    name: &str,
-    path: &Path,
-    pid: Pid,
-    placed: &[&Placed<'_>],
-) -> Result<Vec<UProbeLink>, Fault> {
-    let Some(process) = NonZeroU32::new(pid.0) else { return Ok(Vec::new()) };
-    let program = uprobe(object, name)?;
-    let mut links = Vec::new();
-    for placed in placed {
-        let point = UProbeAttachPoint {
-            location: UProbeAttachLocation::AbsoluteOffset(placed.site.offset.0),
-            cookie: Some(placed.cookie),
-        };
-        let id = program
-            .attach(point, path, UProbeScope::OneProcess(process))
-            .map_err(|error| cannot_attach(placed.site.name, &error))?;
-        links.push(program.take_link(id).map_err(|error| cannot_attach(placed.site.name, &error))?);
-    }
-    Ok(links)
-}
-
-fn uprobe<'a>(object: &'a mut KernelObject, name: &str) -> Result<&'a mut UProbe, Fault> {
-    let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
-    let program = object.ebpf.program_mut(name).ok_or_else(|| cannot_attach(name, &missing()))?;
-    program.try_into().map_err(|error: aya::programs::ProgramError| cannot_attach(name, &error))
-}
-
-fn cannot_attach(what: &str, error: &dyn std::error::Error) -> Fault {
+/// Why a probe was not attached.
+pub(super) fn cannot_attach(what: &str, error: &dyn std::error::Error) -> Fault {
     let mut why = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

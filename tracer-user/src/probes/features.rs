@@ -9,7 +9,7 @@ use crate::sys::bpf::{self, AttachType, MultiLink};
 /// How probes are attached. Later ones are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LinkKind {
-    /// A perf event for each probe; detaching takes about 0.1 s each.
+    /// A perf event and a program for each probe; detaching takes about 0.1 s each.
     Single,
     /// One link for many probes; every return is trapped (kernel 6.6).
     Multi,
@@ -67,14 +67,36 @@ pub fn has_link_kind(kind: LinkKind) -> bool {
     }
 }
 
+/// Whether the kernel has `bpf_loop` (5.17).
+///
+/// A call of it without arguments is refused either way: for the arguments (`EACCES`) when there is such a helper.
+pub fn has_loop() -> bool {
+    const LOOP: i32 = 181;
+    let program = bpf::Program {
+        name: "outlive_feature",
+        instructions: &[instruction(CALL, LOOP), instruction(EXIT, 0)],
+        attach_type: AttachType::PerfEvent,
+        btf: None,
+    };
+    bpf::load_program(&program)
+        .is_err_and(|refused| refused.error.raw_os_error() == Some(libc::EACCES))
+}
+
+const CALL: u8 = 0x85;
+const EXIT: u8 = 0x95;
+const MOVE_NUMBER: u8 = 0xb7;
+
 /// `r0 = 0; exit`
 fn return_zero() -> [bpf_insn; 2] {
-    let instruction = |code| bpf_insn {
+    [instruction(MOVE_NUMBER, 0), instruction(EXIT, 0)]
+}
+
+fn instruction(code: u8, imm: i32) -> bpf_insn {
+    bpf_insn {
         code,
         _bitfield_align_1: [],
         _bitfield_1: bpf_insn::new_bitfield_1(0, 0),
         off: 0,
-        imm: 0,
-    };
-    [instruction(0xb7), instruction(0x95)]
+        imm,
+    }
 }

@@ -6,14 +6,23 @@
 use aya::programs::RawTracePoint;
 
 use crate::fault::{Fault, Status};
+use crate::probes::features::has_loop;
 use crate::probes::object::KernelObject;
 
 /// Programs and where they hang.
 const PROGRAMS: [(&str, &str); 2] =
     [("mapping_call_enters", "sys_enter"), ("mapping_call_leaves", "sys_exit")];
 
-/// Loads the programs; the instructions that the verifier walked through, where the kernel tells.
+/// Loads the programs; the instructions that the verifier walked through, where the kernel tells. They need `bpf_loop`.
 pub fn load(object: &mut KernelObject) -> Result<Vec<(&'static str, u32)>, Fault> {
+    if !has_loop() {
+        return Err(Fault::new(
+            Status::NotAllowed,
+            "cannot follow mappings",
+            "this kernel is older than 5.17: its programs cannot walk stacks of system calls",
+            "leave out --mappings, or use Linux 5.17 or newer",
+        ));
+    }
     let mut verified = Vec::new();
     for (name, _) in PROGRAMS {
         let program = program(object, name)?;

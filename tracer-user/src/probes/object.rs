@@ -1,14 +1,16 @@
 //! The kernel programs: the embedded object, its maps, and loading a program for any kind of link.
 //!
-//! aya creates the maps and loads the tracepoint programs; programs of multi and session links are relocated with
-//! aya-obj against aya's maps and loaded by [`crate::sys::bpf`], since aya 0.14 knows neither attach type.
+//! aya creates the maps and loads the tracepoint programs; programs of uprobes are relocated with aya-obj against aya's
+//! maps and loaded by [`crate::sys::bpf`], since aya 0.14 knows neither multi nor session links, and loads a program only
+//! once.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
-use aya::maps::Map;
+use aya::maps::{Map, MapType};
+use aya::sys::is_map_supported;
 use aya::{Ebpf, EbpfLoader};
-use aya_obj::btf::BtfFeatures;
+use aya_obj::generated::bpf_insn;
 
 use crate::fault::{Fault, Status};
 use crate::sys::bpf::{self, AttachType, FunctionRecords, LoadError};
@@ -55,6 +57,14 @@ fn cannot_load(why: impl std::fmt::Display) -> Fault {
 impl KernelObject {
     /// Creates the maps and prepares the programs.
     pub fn open(options: &KernelOptions) -> Result<Self, Fault> {
+        if matches!(is_map_supported(MapType::RingBuf), Ok(false)) {
+            return Err(Fault::new(
+                Status::NotAllowed,
+                "cannot trace on this kernel",
+                "it has no ring buffers for kernel programs, or these rights do not allow them",
+                "run as root, on Linux 5.8 or newer",
+            ));
+        }
         let ebpf = EbpfLoader::new()
             .override_global("SAMPLE_MEAN_BYTES", &options.sample_mean_bytes, true)
             .map_max_entries("EVENTS", options.ring_bytes)
@@ -62,9 +72,10 @@ impl KernelObject {
             .load(OBJECT)
             .map_err(|error| cannot_load(chain(&error)))?;
         let mut parsed = aya_obj::Object::parse(OBJECT).map_err(cannot_load)?;
-        // All features: every kernel that has uprobe multi links has them.
-        let features = BtfFeatures::new(true, true, true, true, true, true, true, true);
-        let btf = parsed.fixup_and_sanitize_btf(&features).map_err(cannot_load)?;
+        let btf = match aya::features().btf() {
+            Some(features) => parsed.fixup_and_sanitize_btf(features).map_err(cannot_load)?,
+            None => None,
+        };
         let btf = match btf.map(aya_obj::btf::Btf::to_bytes) {
             Some(bytes) => Some(bpf::load_btf(&bytes).map_err(cannot_load)?),
             None => None,
@@ -87,6 +98,23 @@ impl KernelObject {
 
     /// Loads a uprobe program for this kind of link.
     pub fn load(&self, name: &str, attach_type: AttachType) -> Result<LoadedProgram, Fault> {
+        self.load_changed(name, attach_type, <[bpf_insn]>::to_vec)
+    }
+
+    /// Loads a uprobe program for a single probe: its cookie is written into the program, since kernels before 5.15 have
+    /// none.
+    pub fn load_for(&self, name: &str, cookie: u32) -> Result<LoadedProgram, Fault> {
+        self.load_changed(name, AttachType::PerfEvent, |instructions| {
+            with_cookie(instructions, cookie)
+        })
+    }
+
+    fn load_changed(
+        &self,
+        name: &str,
+        attach_type: AttachType,
+        change: impl FnOnce(&[bpf_insn]) -> Vec<bpf_insn>,
+    ) -> Result<LoadedProgram, Fault> {
         let program = self.parsed.programs.get(name);
         let function =
             program.and_then(|program| self.parsed.functions.get(&program.function_key()));
@@ -102,7 +130,8 @@ impl KernelObject {
             };
             (btf.as_fd(), records)
         });
-        let program = bpf::Program { name, instructions: &function.instructions, attach_type, btf };
+        let instructions = change(&function.instructions);
+        let program = bpf::Program { name, instructions: &instructions, attach_type, btf };
         let fd = bpf::load_program(&program).map_err(|error| refused(name, &error))?;
         let verified_instructions = bpf::verified_instructions(fd.as_fd());
         Ok(LoadedProgram { fd, verified_instructions })
@@ -118,6 +147,26 @@ impl KernelObject {
     pub fn take_map(&mut self, name: &str) -> Result<Map, Fault> {
         self.ebpf.take_map(name).ok_or_else(|| cannot_load(format!("the object has no map {name}")))
     }
+}
+
+/// The helper `bpf_get_attach_cookie`.
+const GET_ATTACH_COOKIE: i32 = 174;
+
+/// Puts a number in the place of each call that asks for the cookie.
+fn with_cookie(instructions: &[bpf_insn], cookie: u32) -> Vec<bpf_insn> {
+    const MOVE_NUMBER: u8 = 0xb7;
+    let mut changed = instructions.to_vec();
+    for instruction in changed.iter_mut().filter(|one| is_call(**one, GET_ATTACH_COOKIE)) {
+        instruction.code = MOVE_NUMBER;
+        instruction.imm = cookie as i32;
+    }
+    changed
+}
+
+/// Whether an instruction calls this helper, and not another function of the program.
+fn is_call(instruction: bpf_insn, helper: i32) -> bool {
+    const CALL: u8 = 0x85;
+    instruction.code == CALL && instruction.src_reg() == 0 && instruction.imm == helper
 }
 
 /// Why the verifier refused, with the end of its log; the whole log goes to the debug log.
@@ -146,4 +195,47 @@ fn map_fd(map: &Map) -> Option<RawFd> {
     };
     let fd: BorrowedFd<'_> = data.fd().as_fd();
     Some(fd.as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use aya_obj::ProgramSection;
+
+    use super::*;
+
+    fn calls(instructions: &[bpf_insn], helper: i32) -> bool {
+        instructions.iter().any(|instruction| is_call(*instruction, helper))
+    }
+
+    /// See `tracer-ebpf/src/private_stack.rs`; programs of kernels before 6.13 have nothing to decline.
+    #[test]
+    fn every_program_of_a_uprobe_declines_a_private_stack() {
+        const TAIL_CALL: i32 = 12;
+        let object = aya_obj::Object::parse(OBJECT).expect("the object is whole");
+        let mut seen = 0;
+        for (name, program) in &object.programs {
+            let is_of_uprobe = matches!(
+                program.section,
+                ProgramSection::UProbe { .. } | ProgramSection::URetProbe { .. }
+            );
+            if is_of_uprobe && !name.ends_with("_early") {
+                let function = &object.functions[&program.function_key()];
+                assert!(calls(&function.instructions, TAIL_CALL), "{name}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 0, "the object has programs of uprobes");
+    }
+
+    #[test]
+    fn a_cookie_takes_the_place_of_the_call_that_asks_for_it() {
+        let object = aya_obj::Object::parse(OBJECT).expect("the object is whole");
+        let program = &object.programs["allocate_enter"];
+        let instructions = &object.functions[&program.function_key()].instructions;
+        assert!(calls(instructions, GET_ATTACH_COOKIE));
+        let changed = with_cookie(instructions, 77);
+        assert!(!calls(&changed, GET_ATTACH_COOKIE));
+        let numbers = changed.iter().zip(instructions).filter(|(new, old)| new.imm != old.imm);
+        assert!(numbers.into_iter().all(|(new, _)| new.imm == 77 && new.dst_reg() == 0));
+    }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::fault::Fault;
 use crate::probes::attach::Programs;
-use crate::probes::features::{LinkKind, has_link_kind};
+use crate::probes::features::{LinkKind, has_link_kind, has_loop};
 use crate::probes::mapping_calls;
 use crate::probes::object::{KernelObject, KernelOptions};
+use crate::probes::single::ENTER_EARLY;
 
 /// Loads all uprobe programs for all kinds of link; instructions the verifier walked through, by program. Recording
 /// all allocations and sampling are different programs to the verifier: the larger number counts.
@@ -19,16 +20,22 @@ pub fn verified_instructions() -> Result<BTreeMap<&'static str, u32>, Fault> {
             let entry = largest.entry(name).or_insert(0);
             *entry = count.max(*entry);
         };
-        for (name, count) in mapping_calls::load(&mut object)? {
+        let mapping_calls = if has_loop() { mapping_calls::load(&mut object)? } else { Vec::new() };
+        for (name, count) in mapping_calls {
             keep(name, count);
         }
-        for kind in [LinkKind::Session, LinkKind::Multi] {
+        for kind in [LinkKind::Session, LinkKind::Multi, LinkKind::Single] {
             if !has_link_kind(kind) {
                 continue;
             }
-            for (name, count) in Programs::load(&mut object, kind)?.verified_instructions() {
+            for (name, count) in Programs::load(&object, kind)?.verified_instructions() {
                 keep(name, count);
             }
+        }
+        // What old kernels run is counted on all, so that it stays within its budget.
+        let early = object.load_for(ENTER_EARLY, 0)?;
+        if let Some(count) = early.verified_instructions {
+            keep(ENTER_EARLY, count);
         }
     }
     Ok(largest)

@@ -1,13 +1,17 @@
 //! An array map's memory, mapped: written at the speed of memory, where a system call for each element would take too long.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use aya::maps::MapData;
 
 /// The elements of an array map of words that was made with `BPF_F_MMAPABLE` (kernel 5.5). Programs see what is written.
 #[derive(Debug)]
 pub struct ArrayMemory {
+    /// Held: programs that are loaded later refer to its descriptor.
+    _map: MapData,
     words: NonNull<AtomicU64>,
     count: usize,
 }
@@ -17,7 +21,7 @@ unsafe impl Send for ArrayMemory {}
 
 impl ArrayMemory {
     /// Maps the first `count` elements of a map.
-    pub fn map(map: BorrowedFd<'_>, count: usize) -> io::Result<Self> {
+    pub fn map(map: MapData, count: usize) -> io::Result<Self> {
         // SAFETY: a new shared mapping at an address that the kernel chooses.
         let base = unsafe {
             libc::mmap(
@@ -25,7 +29,7 @@ impl ArrayMemory {
                 count * size_of::<u64>(),
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
-                map.as_raw_fd(),
+                map.fd().as_fd().as_raw_fd(),
                 0,
             )
         };
@@ -33,7 +37,7 @@ impl ArrayMemory {
             return Err(io::Error::last_os_error());
         }
         let words = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mapped at zero"))?;
-        Ok(Self { words, count })
+        Ok(Self { _map: map, words, count })
     }
 
     /// Writes consecutive elements from `first` on; what does not fit is an error, and nothing is written then.

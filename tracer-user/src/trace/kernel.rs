@@ -36,7 +36,7 @@ pub struct PlannedModule {
     pub allocator: String,
     /// Its own code.
     pub code: AllocatorCode,
-    sites: Vec<(Site, u64)>,
+    sites: Vec<(Site, u32)>,
 }
 
 impl PlannedModule {
@@ -61,7 +61,7 @@ pub struct Kernel {
     live: HashMap<MapData, LiveEntryKey, LiveEntry>,
     counters: PerCpuArray<MapData, u64>,
     planned: Table<ModuleId, Option<PlannedModule>>,
-    next_cookie: u64,
+    next_cookie: u32,
     log: Box<dyn FnMut()>,
     unwind: UnwindTables,
     /// Of the code that was mapped last; 0 stands for code that is not known.
@@ -79,7 +79,7 @@ impl Kernel {
         };
         let link_kind = choose_link_kind(options.force_link)?;
         let mut object = KernelObject::open(&kernel_options)?;
-        let programs = Programs::load(&mut object, link_kind)?;
+        let programs = Programs::load(&object, link_kind)?;
         watch_processes(&mut object, options.follow_fork)?;
         if options.mappings {
             mapping_calls::load(&mut object)?;
@@ -172,7 +172,7 @@ impl Kernel {
         let placed: Vec<Placed<'_>> =
             planned.sites.iter().map(|(site, cookie)| Placed { site, cookie: *cookie }).collect();
         let Some(path) = modules.get(id).and_then(Module::openable_path) else { return Ok(None) };
-        self.programs.attach(&mut self.object, &path, pid, &placed).map(Some)
+        self.programs.attach(&self.object, &path, pid, &placed).map(Some)
     }
 
     /// Logs what the kernel programs have said since.
@@ -238,12 +238,12 @@ impl Kernel {
         Ok(Some(PlannedModule { allocator: allocator.name, code, sites }))
     }
 
-    fn add_row(&mut self, site: &Site) -> Result<u64, Fault> {
+    fn add_row(&mut self, site: &Site) -> Result<u32, Fault> {
         let cookie = self.next_cookie;
-        if cookie >= u64::from(MAX_FUNCTIONS) {
+        if cookie >= MAX_FUNCTIONS {
             return Err(unusable("too many functions to hook"));
         }
-        self.functions.set(cookie as u32, FunctionRow(site.info), 0).map_err(unusable)?;
+        self.functions.set(cookie, FunctionRow(site.info), 0).map_err(unusable)?;
         self.next_cookie += 1;
         Ok(cookie)
     }

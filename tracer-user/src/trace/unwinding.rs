@@ -3,7 +3,6 @@
 //! In: mappings and modules. Out: stacks that the kernel programs can walk, and the meaning of the frames they send.
 
 use std::collections::HashMap as Table;
-use std::os::fd::AsFd as _;
 
 use aya::maps::{Array, HashMap, Map, MapData};
 use tracer_common::limits::{MAX_CODE_RANGES, MAX_UNWIND_PAGES, MAX_UNWIND_ROWS};
@@ -215,5 +214,5 @@ fn memory(object: &mut KernelObject, name: &str, words: u32) -> Result<ArrayMemo
     let Map::Array(map) = object.take_map(name)? else {
         return Err(unusable(format!("{name} is no array")));
     };
-    ArrayMemory::map(map.fd().as_fd(), words as usize).map_err(unusable)
+    ArrayMemory::map(map, words as usize).map_err(unusable)
 }
