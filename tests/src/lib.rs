@@ -24,6 +24,7 @@
     reason = "a test's harness ends the test by panicking"
 )]
 
+pub mod allocators;
 pub mod capture;
 pub mod compiler;
 pub mod counts;

@@ -3,6 +3,7 @@
 //! In: the command line. Out: the exit status; 1 when something failed, with three lines that say what, why and
 //! what to do.
 
+mod allocators;
 mod apt;
 mod bench;
 mod budget;

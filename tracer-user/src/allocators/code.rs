@@ -49,13 +49,14 @@ mod tests {
     #[test]
     fn what_lies_between_is_known_of_glibc_only() {
         let hook = |address| Hook {
-            name: "malloc",
+            name: "malloc".into(),
             shape: Shape::Size,
             address: ElfAddr(address),
             size_bytes: 0x10,
         };
         let named = |name: &str, addresses: [u64; 2]| {
-            let allocator = Allocator { name: name.into(), hooks: addresses.map(hook).to_vec() };
+            let allocator =
+                Allocator { name: name.into(), hooks: addresses.map(hook).to_vec(), unseen: None };
             AllocatorCode::of(&allocator)
         };
         let holds = |code: &AllocatorCode, address| code.contains(ElfAddr(address));

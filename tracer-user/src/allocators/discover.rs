@@ -5,9 +5,11 @@ use std::os::unix::fs::FileExt as _;
 
 use tracer_common::function::Shape;
 
-use crate::allocators::{Hook, KNOWN, glibc, hooks};
+use crate::allocators::named::NamedFunction;
+use crate::allocators::{Hook, glibc, hooks, is_known, operator_new};
 use crate::target::Module;
-use crate::target::symbols::find_functions;
+use crate::target::elf::Elf;
+use crate::target::symbols::{Symbol, select_functions};
 
 /// An allocator found in a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,39 +18,78 @@ pub struct Allocator {
     pub name: String,
     /// Its functions.
     pub hooks: Vec<Hook>,
+    /// What of it is not seen, in words.
+    pub unseen: Option<String>,
 }
 
 /// Most that is read of a file to tell which allocator it holds, bytes.
 const MAX_READ_BYTES: u64 = 64 << 20;
 
 /// The allocator in a module; `None` if there is none, or its file cannot be read.
-pub fn discover(module: &Module) -> Option<Allocator> {
+pub fn discover(module: &Module, named: &[NamedFunction]) -> Option<Allocator> {
     let file = module.file.as_ref()?;
-    let names = KNOWN.map(|known| known.name);
-    let mut hooks = hooks(&find_functions(file, &names).ok()?);
+    let mut wanted = |name: &str| {
+        name == operator_new::NAME
+            || is_known(name)
+            || named.iter().any(|function| function.name == name)
+    };
+    let defined = select_functions(file, &mut wanted).ok()?;
+    let mut hooks = hooks(&defined, named);
     if hooks.is_empty() {
         return None;
     }
     let file_name = module.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let name = glibc_name(file).unwrap_or_else(|| name_by_file(&file_name));
+    let name = library_name(file).unwrap_or_else(|| name_of(&hooks, &file_name));
     if name.starts_with("glibc") || name == "musl" {
         // It is a call of realloc (glibc's malloc/reallocarray.c since 2.26, musl's src/malloc/reallocarray.c), which is
         // hooked, and in glibc 2.36 it has no instruction that the kernel emulates.
         hooks.retain(|hook| hook.shape != Shape::ResizeCount);
     }
-    Some(Allocator { name, hooks })
+    let unseen = unseen(file, &defined, &hooks);
+    Some(Allocator { name, hooks, unseen })
 }
 
-fn glibc_name(file: &File) -> Option<String> {
+/// What the hooks do not see.
+fn unseen(file: &File, defined: &[Symbol], hooks: &[Hook]) -> Option<String> {
+    let new = operator_new::find(defined)?;
+    let elf = Elf::read(file).ok()?;
+    let segment = elf.segments.iter().find(|segment| {
+        segment.executable && new.address.0.wrapping_sub(segment.address.0) < segment.file_size
+    })?;
+    let mut code = vec![0; new.size.min(operator_new::MOST_CODE_BYTES) as usize];
+    let position = segment.file_offset.0 + (new.address.0 - segment.address.0);
+    let read = file.read_at(&mut code, position).ok()?;
+    code.truncate(read);
+    let giving: Vec<_> = hooks.iter().map(|hook| hook.address).collect();
+    (!operator_new::may_reach(&code, new.address, &giving)).then(|| {
+        "blocks from its C++ operator new are not seen, only those from malloc and the like: \
+         operator new throws, and no exception can pass a return probe"
+            .to_owned()
+    })
+}
+
+/// What the C library's own words in a file's contents say.
+fn library_name(file: &File) -> Option<String> {
     let length = file.metadata().ok()?.len().min(MAX_READ_BYTES);
     let mut contents = vec![0; length as usize];
     file.read_exact_at(&mut contents, 0).ok()?;
-    glibc::name(&contents)
+    glibc::name(&contents).or_else(|| is_musl(&contents).then(|| "musl".to_owned()))
 }
 
-fn name_by_file(file_name: &str) -> String {
-    ["jemalloc", "tcmalloc", "mimalloc", "musl"]
+/// musl's library is its loader, too, and says so when it is run by hand (ldso/dynlink.c, since 0.8).
+fn is_musl(contents: &[u8]) -> bool {
+    const BANNER: &[u8] = b"musl libc (";
+    contents.windows(BANNER.len()).any(|window| window == BANNER)
+}
+
+fn name_of(hooks: &[Hook], file_name: &str) -> String {
+    let has = |prefix: &str| hooks.iter().any(|hook| hook.name.starts_with(prefix));
+    let by_prefix =
+        [("_rjem_", "jemalloc"), ("je_", "jemalloc"), ("mi_", "mimalloc"), ("tc_", "tcmalloc")];
+    let in_name = ["jemalloc", "tcmalloc", "mimalloc", "musl"]
         .into_iter()
-        .find(|known| file_name.contains(known))
-        .map_or_else(|| format!("malloc of {file_name}"), str::to_owned)
+        .find(|known| file_name.contains(known));
+    let known =
+        in_name.or_else(|| by_prefix.iter().find(|(prefix, _)| has(prefix)).map(|(_, name)| *name));
+    known.map_or_else(|| format!("malloc of {file_name}"), str::to_owned)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::allocators::named::NamedFunction;
 use crate::fault::{Fault, Status};
 use crate::ledger::snapshot::Filter;
 use crate::probes::features::LinkKind;
@@ -141,6 +142,9 @@ pub(super) struct Trace {
     /// Follow mmap, munmap, mremap and brk too, whoever calls them
     #[arg(long, env = "OUTLIVE_MAPPINGS")]
     mappings: bool,
+    /// Hook further functions of the program: each named after the one that it works like
+    #[arg(long, value_name = "LIKE=NAME,…", value_parser = NamedList::parse, env = "OUTLIVE_ALLOCATOR")]
+    allocator: Vec<NamedList>,
     /// Attach by this kind of link, not the best the kernel has
     #[arg(long, value_enum, value_name = "KIND", env = "OUTLIVE_FORCE_LINK")]
     force_link: Option<Link>,
@@ -231,6 +235,7 @@ impl Trace {
             interval: self.interval.map(|span| span.duration),
             follow_fork: self.follow_fork,
             mappings: self.mappings,
+            named_functions: self.allocator.iter().flat_map(|list| list.0.clone()).collect(),
             force_link: self.force_link.map(|link| match link {
                 Link::Session => LinkKind::Session,
                 Link::Multi => LinkKind::Multi,
@@ -249,6 +254,16 @@ impl Trace {
                 raw: self.raw,
             },
         })
+    }
+}
+
+/// One value of `--allocator`.
+#[derive(Clone, Debug)]
+struct NamedList(Vec<NamedFunction>);
+
+impl NamedList {
+    fn parse(text: &str) -> Result<Self, String> {
+        NamedFunction::parse_all(text).map(Self)
     }
 }
 

@@ -52,8 +52,8 @@ fn allocators(target: &Target, modules: &ModuleTable) -> Finding {
     let found: Vec<String> = modules
         .iter()
         .filter_map(|(_, module)| {
-            let allocator = discover(module)?;
-            let functions: Vec<_> = allocator.hooks.iter().map(|hook| hook.name).collect();
+            let allocator = discover(module, &[])?;
+            let functions: Vec<_> = allocator.hooks.iter().map(|hook| hook.name.as_str()).collect();
             Some(format!(
                 "{} in {}: {}",
                 allocator.name,

@@ -13,7 +13,7 @@ use crate::target::FileOffset;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     /// Name of the function.
-    pub name: &'static str,
+    pub name: String,
     /// What it does.
     pub shape: Shape,
     /// Position of the probed instruction in the file.
@@ -56,7 +56,7 @@ pub fn site(
     let placement = place(&read(start, wanted.min(left)), address);
     let body_bytes = hook.size_bytes.max(placement.offset);
     Some(Site {
-        name: hook.name,
+        name: hook.name.clone(),
         shape: hook.shape,
         offset: FileOffset(start.0 + placement.offset),
         single_stepped: placement.single_stepped,
@@ -79,7 +79,12 @@ mod tests {
     const TEXT: TextSegment = TextSegment { address: 0x2000, offset: 0x1000, size_bytes: 0x500 };
 
     fn hook(address: u64) -> Hook {
-        Hook { name: "free", shape: Shape::Release, address: ElfAddr(address), size_bytes: 64 }
+        Hook {
+            name: "free".into(),
+            shape: Shape::Release,
+            address: ElfAddr(address),
+            size_bytes: 64,
+        }
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl SinglePrograms {
             let program = self.of_function(object, moment, placed.cookie)?;
             let probe = Probe { path: &path, offset: placed.site.offset.0, pid: pid.0, at_return };
             let link = perf::attach(program.fd.as_fd(), &probe);
-            links.push(link.map_err(|error| cannot_attach(placed.site.name, &error))?);
+            links.push(link.map_err(|error| cannot_attach(&placed.site.name, &error))?);
         }
         Ok(links)
     }

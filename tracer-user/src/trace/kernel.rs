@@ -2,7 +2,7 @@
 //!
 //! In: targets and their modules. Out: links held, and what the kernel knows.
 
-use std::collections::HashMap as Table;
+use std::collections::{BTreeSet, HashMap as Table};
 use std::os::unix::fs::FileExt as _;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
@@ -13,7 +13,8 @@ use tracer_common::target::TargetRow;
 use tracer_common::unwind::Rule;
 
 use crate::allocators::code::AllocatorCode;
-use crate::allocators::discover::discover;
+use crate::allocators::discover::{Allocator, discover};
+use crate::allocators::named::NamedFunction;
 use crate::collector::counts::Counts;
 use crate::collector::ring::Ring;
 use crate::fault::{Fault, Status};
@@ -36,16 +37,18 @@ pub struct PlannedModule {
     pub allocator: String,
     /// Its own code.
     pub code: AllocatorCode,
+    /// What of it is not seen, in words.
+    pub unseen: Option<String>,
     sites: Vec<(Site, u32)>,
 }
 
 impl PlannedModule {
     /// Functions whose probe the kernel must single-step.
-    pub fn single_stepped(&self) -> Vec<&'static str> {
+    pub fn single_stepped(&self) -> Vec<String> {
         self.sites
             .iter()
             .filter(|(site, _)| site.single_stepped)
-            .map(|(site, _)| site.name)
+            .map(|(site, _)| site.name.clone())
             .collect()
     }
 }
@@ -61,6 +64,7 @@ pub struct Kernel {
     live: HashMap<MapData, LiveEntryKey, LiveEntry>,
     counters: PerCpuArray<MapData, u64>,
     planned: Table<ModuleId, Option<PlannedModule>>,
+    named: Vec<NamedFunction>,
     next_cookie: u32,
     log: Box<dyn FnMut()>,
     unwind: UnwindTables,
@@ -100,6 +104,7 @@ impl Kernel {
             programs,
             link_kind,
             planned: Table::new(),
+            named: options.named_functions.clone(),
             next_cookie: 0,
         };
         Ok((kernel, ring))
@@ -161,6 +166,15 @@ impl Kernel {
         Ok(self.planned.get(&id).and_then(Option::as_ref))
     }
 
+    /// Functions that the user named and that none of these modules has.
+    pub fn missing_functions(&self, modules: &BTreeSet<ModuleId>) -> Vec<&str> {
+        let sites = modules.iter().filter_map(|id| self.planned.get(id)?.as_ref());
+        let found: Vec<&str> =
+            sites.flat_map(|module| &module.sites).map(|(site, _)| site.name.as_str()).collect();
+        let names = self.named.iter().map(|function| function.name.as_str());
+        names.filter(|name| !found.contains(name)).collect()
+    }
+
     /// Attaches to all functions of a planned module in one process.
     pub fn attach(
         &mut self,
@@ -207,7 +221,7 @@ impl Kernel {
     }
 
     fn plan_anew(&mut self, module: &Module) -> Result<Option<PlannedModule>, Fault> {
-        let (Some(file), Some(allocator)) = (&module.file, discover(module)) else {
+        let (Some(file), Some(allocator)) = (&module.file, discover(module, &self.named)) else {
             return Ok(None);
         };
         let Ok(elf) = Elf::read(file) else { return Ok(None) };
@@ -235,7 +249,8 @@ impl Kernel {
             }
         }
         let code = AllocatorCode::of(&allocator);
-        Ok(Some(PlannedModule { allocator: allocator.name, code, sites }))
+        let Allocator { name: allocator, unseen, .. } = allocator;
+        Ok(Some(PlannedModule { allocator, code, unseen, sites }))
     }
 
     fn add_row(&mut self, site: &Site) -> Result<u32, Fault> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::allocators::named::NamedFunction;
 use crate::ledger::snapshot::Filter;
 use crate::probes::features::LinkKind;
 use crate::report;
@@ -41,6 +42,8 @@ pub struct TraceOptions {
     pub follow_fork: bool,
     /// Follow what is mapped and unmapped, too.
     pub mappings: bool,
+    /// Functions that the user named, to be hooked beside those that are known.
+    pub named_functions: Vec<NamedFunction>,
     /// Use this kind of link and no better one.
     pub force_link: Option<LinkKind>,
     /// Size of the ring buffer, bytes.

@@ -166,10 +166,12 @@ impl TracedProcess {
         let Some(planned) = kernel.plan(id, module)? else { return Ok(false) };
         let allocator = planned.allocator.clone();
         let code = planned.code.clone();
+        let unseen = planned.unseen.clone();
         let single_stepped = planned.single_stepped();
         let Some(links) = kernel.attach(id, modules, self.target.pid)? else { return Ok(false) };
         self.links.insert(id, links);
         self.allocator_code.insert(id, code);
+        self.notices.extend(unseen.map(|what| format!("{allocator}: {what}")));
         if !single_stepped.is_empty() {
             self.notices.push(format!(
                 "{allocator}: no instruction of {} can be emulated by the kernel, so each call is single-stepped, \
@@ -230,6 +232,11 @@ impl TracedProcess {
             );
         }
         Ok(())
+    }
+
+    /// The modules that it has mapped.
+    pub fn modules(&self) -> BTreeSet<ModuleId> {
+        self.space.modules()
     }
 
     /// Whether any allocator is hooked.

@@ -1,11 +1,12 @@
 //! One tracing run: events in, reports at intervals and at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::allocators::named::nearest;
 use crate::collector::event::{Event, Happening, ResizeOutcome};
 use crate::collector::ring::Ring;
 use crate::fault::{Fault, Status};
@@ -16,7 +17,8 @@ use crate::symbolise::Symboliser;
 use crate::sys::readiness;
 use crate::sys::usage::monotonic_ns;
 use crate::target::memory::ProcessMemory;
-use crate::target::{ModuleTable, Pid, Target};
+use crate::target::symbols::select_functions;
+use crate::target::{ModuleId, ModuleTable, Pid, Target};
 use crate::trace::following::MappingFollower;
 use crate::trace::kernel::Kernel;
 use crate::trace::options::TraceOptions;
@@ -125,9 +127,15 @@ impl Session {
         }
     }
 
-    /// Fails when nothing is hooked in a process: there is no allocator in it that is known.
+    /// Fails when nothing is hooked in a process, or a function that the user named is not: there is no allocator in it
+    /// that is known.
     pub fn require_hooks(&self, pid: Pid) -> Result<(), Fault> {
-        if self.processes.get(&pid).is_some_and(TracedProcess::is_hooked) {
+        let Some(process) = self.processes.get(&pid) else { return Ok(()) };
+        let mapped = process.modules();
+        if let Some(missing) = self.kernel.missing_functions(&mapped).first() {
+            return Err(no_such_function(pid, missing, &mapped, &self.modules));
+        }
+        if process.is_hooked() {
             return Ok(());
         }
         let hidden = self.target(pid).is_some_and(|target| {
@@ -376,6 +384,39 @@ impl Session {
             options: options.report,
         }))
     }
+}
+
+/// Names what there is instead.
+fn no_such_function(
+    pid: Pid,
+    name: &str,
+    mapped: &BTreeSet<ModuleId>,
+    modules: &ModuleTable,
+) -> Fault {
+    let mut defined = BTreeSet::new();
+    for file in mapped.iter().filter_map(|id| modules.get(*id)?.file.as_ref()) {
+        let mut is_like = |candidate: &str| {
+            if !nearest(name, std::iter::once(candidate)).is_empty() {
+                defined.insert(candidate.to_owned());
+            }
+            false
+        };
+        if let Err(error) = select_functions(file, &mut is_like) {
+            tracing::debug!("symbols cannot be read: {error}");
+        }
+    }
+    let alike = nearest(name, defined.iter().map(String::as_str)).join(", ");
+    let remedy = if alike.is_empty() {
+        "check the name against `nm -D FILE` and `nm FILE`; a stripped file names its exported functions only".to_owned()
+    } else {
+        format!("similar names are: {alike}")
+    };
+    Fault::new(
+        Status::NoTarget,
+        format!("cannot hook {name} in process {pid}"),
+        "no file that it has mapped defines a function of that name",
+        remedy,
+    )
 }
 
 /// Tells when a process ends.
