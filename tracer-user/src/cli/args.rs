@@ -63,6 +63,9 @@ pub(super) enum Command {
     Run(Run),
     /// Tell whether this host and a process can be traced, how well, and what to do about it
     Doctor(Doctor),
+    /// Read debug information for the process that started this one
+    #[command(name = crate::symbolise::WORKER_COMMAND, hide = true)]
+    SymboliseWorker,
 }
 
 #[derive(Debug, Args)]

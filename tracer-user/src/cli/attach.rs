@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::cli::args::{Attach, Global, Trace};
+use crate::cli::naming_bar::NamingBar;
 use crate::cli::output::Output;
 use crate::cli::{Outcome, signals};
 use crate::fault::{Fault, Status};
@@ -45,6 +46,7 @@ pub(super) fn listener<'a>(
     global: &'a Global,
     lost: &'a mut u64,
 ) -> impl FnMut(Progress<'_>) -> Result<ControlFlow<()>, Fault> + 'a {
+    let mut bar = NamingBar::default();
     move |progress| match progress {
         Progress::Tracing(target) => {
             if !global.quiet {
@@ -58,7 +60,14 @@ pub(super) fn listener<'a>(
             }
             Ok(ControlFlow::Continue(()))
         }
+        Progress::Naming { done, total, fetching } => {
+            if !global.quiet {
+                bar.show(done, total, fetching);
+            }
+            Ok(ControlFlow::Continue(()))
+        }
         Progress::Report { report, last: _ } => {
+            bar.clear();
             *lost = (*lost).max(lost_events(&report));
             output.write(&report)
         }

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod attach;
+mod naming_bar;
 mod output;
 mod run;
 mod signals;
@@ -35,6 +36,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(doctor) => {
             crate::doctor::examine(doctor.pid, doctor.json).map(Outcome::Own)
         }
+        Command::SymboliseWorker => work(),
     };
     match outcome {
         Ok(Outcome::Own(status)) => ExitCode::from(status as u8),
@@ -44,6 +46,14 @@ pub fn main() -> ExitCode {
             ExitCode::from(fault.status as u8)
         }
     }
+}
+
+/// Whoever started this process reads how it ended.
+fn work() -> Result<Outcome, Fault> {
+    crate::symbolise::serve().map(|()| Outcome::Own(Status::Success)).map_err(|error| {
+        let remedy = "this command is for outlive itself: use `outlive attach PID`";
+        Fault::new(Status::Failed, "no more names are looked up", error.to_string(), remedy)
+    })
 }
 
 /// clap's own words for help and version; ours, in three lines, for mistakes.

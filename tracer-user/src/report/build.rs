@@ -126,8 +126,25 @@ pub fn build(input: ReportInput<'_>) -> Report {
     }
 }
 
-/// The report's section on a target; `allocators` as people call them, such as `glibc 2.36`.
-pub fn describe_target(target: &Target, allocators: Vec<String>) -> TargetSection {
+/// The stacks that [`build`] will ask names of.
+pub fn shown_stacks(
+    snapshot: &Snapshot,
+    mappings: Option<&MappingsSnapshot>,
+    options: Options,
+) -> Vec<u64> {
+    let mapped = mappings.map_or(&[][..], |mappings| &mappings.sites);
+    let order = ordered(&snapshot.sites, options.sort, |site| site);
+    let mapped = ordered(mapped, options.sort, |mapping| &mapping.site);
+    let mapped = mapped.into_iter().take(options.top).map(|mapping| &mapping.site);
+    order.into_iter().take(options.top).chain(mapped).map(|site| site.stack_id).collect()
+}
+
+/// The report's section on a target; `allocators` as people call them, such as `glibc 2.36`; `symbols` is the contract's word.
+pub fn describe_target(
+    target: &Target,
+    allocators: Vec<String>,
+    symbols: &'static str,
+) -> TargetSection {
     TargetSection {
         pid: target.pid.0,
         comm: target.comm.clone(),
@@ -138,7 +155,7 @@ pub fn describe_target(target: &Target, allocators: Vec<String>) -> TargetSectio
         container_id: target.container_id.clone(),
         pod: None,
         allocators,
-        symbols: target.exe_elf.names.level(),
+        symbols,
     }
 }
 

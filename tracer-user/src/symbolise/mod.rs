@@ -1,14 +1,27 @@
 //! Names for code addresses.
 //!
 //! In: addresses in modules. Out: [`Frame`]s, innermost first, and which of them are the allocator's own.
+//!
+//! Debug information is read in a worker process: the file of a target can make its reader fail, hang, or use up memory, and that must
+//! cost names, not the trace. The worker is this program again, with a hidden command.
 
 mod allocator_frames;
+mod debuginfod;
+mod lookup;
 mod mapping_frames;
+mod module_names;
+mod protocol;
+mod serve;
 mod symboliser;
+mod worker;
 
 pub use allocator_frames::strip_allocator_frames;
+pub use debuginfod::Debuginfod;
 pub use mapping_frames::strip_mapping_frames;
+pub use protocol::Usage;
+pub use serve::serve;
 pub use symboliser::Symboliser;
+pub use worker::COMMAND as WORKER_COMMAND;
 
 /// One function a stack passes through. An address with inlined calls gives several, innermost first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]

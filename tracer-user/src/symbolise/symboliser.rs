@@ -1,128 +1,274 @@
-//! Addresses to functions, files and lines, by blazesym from the modules' open files.
+//! Addresses to functions, files and lines: each address once, many at a time, in a worker process.
+//!
+//! In: [`CodeLocation`]s that are wanted. Out: [`Frame`]s, once [`Symboliser::advance`] has nothing left to do.
 
-use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use blazesym::symbolize::source::{Elf, Source};
-use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Frame;
+use super::debuginfod::Debuginfod;
+use super::module_names::{ModuleNames, Search};
+use super::protocol::{Answer, Name, Request, Usage};
+use super::worker::{Heard, Worker};
 use crate::target::{CodeLocation, ElfAddr, Module, ModuleId, ModuleTable, VirtAddr};
 
-/// Names addresses, each once.
+/// Most addresses in one request: progress is shown, and events are read, between requests.
+const MAX_ADDRESSES: usize = 1024;
+
+/// Names addresses.
 ///
 /// One symboliser goes with one [`ModuleTable`], whose ids it remembers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Symboliser {
-    symbolizer: Symbolizer,
+    worker: Worker,
+    /// Workers so far: what was opened in an earlier one has to be opened again.
+    workers: u32,
+    debuginfod: Debuginfod,
+    modules: HashMap<ModuleId, ModuleNames>,
     /// Frames by the address looked up, which for a return address lies in the call before it.
     known: HashMap<CodeLocation, Vec<Frame>>,
+    /// Addresses that are not known yet.
+    wanted: BTreeMap<ModuleId, BTreeSet<u64>>,
+    asked: Option<Asked>,
+}
+
+/// The request that the worker has.
+#[derive(Debug)]
+enum Asked {
+    Open(ModuleId),
+    Name(ModuleId, Vec<u64>),
 }
 
 impl Symboliser {
-    /// A symboliser that knows nothing yet.
-    pub fn new() -> Self {
-        Self::default()
+    /// A symboliser that knows nothing yet; `program` is outlive's own, which becomes the worker.
+    pub fn new(program: PathBuf, debuginfod: Debuginfod) -> Self {
+        Self {
+            worker: Worker::new(program),
+            workers: 0,
+            debuginfod,
+            modules: HashMap::new(),
+            known: HashMap::new(),
+            wanted: BTreeMap::new(),
+            asked: None,
+        }
     }
 
-    /// The functions at an address, inlined ones first; at least one frame.
-    ///
-    /// A return address belongs to the call before it: the instruction there can be another line's, or another function's.
-    pub fn frames(
-        &mut self,
-        location: CodeLocation,
-        modules: &ModuleTable,
-        is_return_address: bool,
-    ) -> Vec<Frame> {
-        let location = if is_return_address { call_before(location) } else { location };
-        self.learn(&[location], modules);
-        self.known.get(&location).cloned().unwrap_or_default()
+    /// Wants to know what debug information a module has.
+    pub fn want_module(&mut self, id: ModuleId, modules: &ModuleTable) {
+        self.modules.entry(id).or_insert_with(|| ModuleNames::new(id, modules));
+        self.wanted.entry(id).or_default();
     }
 
-    /// The functions of a stack, leaf first. The first address is an instruction, each other one a return address.
-    pub fn symbolise_stack(&mut self, stack: &[CodeLocation], modules: &ModuleTable) -> Vec<Frame> {
-        let Some((leaf, callers)) = stack.split_first() else { return Vec::new() };
-        let mut locations = vec![*leaf];
-        locations.extend(callers.iter().copied().map(call_before));
-        self.learn(&locations, modules);
-        locations
-            .iter()
-            .filter_map(|location| self.known.get(location))
+    /// Wants the names of a stack, leaf first.
+    pub fn want_stack(&mut self, stack: &[CodeLocation], modules: &ModuleTable) {
+        for location in looked_up(stack) {
+            if self.known.contains_key(&location) {
+                continue;
+            }
+            match location {
+                CodeLocation::InModule(id, address) => {
+                    self.want_module(id, modules);
+                    self.wanted.entry(id).or_default().insert(address.0);
+                }
+                CodeLocation::Unknown(address) => {
+                    self.known.insert(location, vec![unknown_frame(address)]);
+                }
+            }
+        }
+    }
+
+    /// Addresses that are wanted and not known yet.
+    pub fn missing(&self) -> usize {
+        let asked = match &self.asked {
+            Some(Asked::Name(_, addresses)) => addresses.len(),
+            _ => 0,
+        };
+        self.wanted.values().map(BTreeSet::len).sum::<usize>() + asked
+    }
+
+    /// Whether nothing is left to do but to wait for a server.
+    pub fn is_fetching(&self) -> bool {
+        self.asked.is_none() && self.wanted.keys().any(|id| self.search(*id) == Search::UnderWay)
+    }
+
+    /// Does the next piece of work, waiting for it not much longer than this; false when all is known.
+    pub fn advance(&mut self, wait: Duration) -> bool {
+        self.take_fetched();
+        if self.asked.is_none() && !self.ask_next() {
+            if self.wanted.is_empty() {
+                return false;
+            }
+            std::thread::sleep(wait);
+            return true;
+        }
+        match (self.worker.hear(wait), self.asked.take()) {
+            (Heard::Nothing, asked) => self.asked = asked,
+            (Heard::Answer(Answer::Opened { chosen, refused }), Some(Asked::Open(id))) => {
+                if let Some(names) = self.modules.get_mut(&id) {
+                    names.opened(self.workers, chosen, &refused);
+                }
+            }
+            (Heard::Answer(Answer::Names(found)), Some(Asked::Name(id, addresses))) => {
+                self.learn(id, &addresses, found);
+            }
+            (Heard::Ended(why), asked) => self.worker_ended(asked, &why),
+            (Heard::Answer(_), asked) => {
+                self.worker_ended(asked, "its reader answered something else");
+            }
+        }
+        true
+    }
+
+    /// Uses what is there instead of waiting for servers; what comes late is used in the next report.
+    pub fn stop_waiting(&mut self) {
+        self.modules.values_mut().for_each(ModuleNames::stop_waiting);
+    }
+
+    /// The functions of a stack that was wanted, leaf first. The first address is an instruction, each other one a return address,
+    /// which belongs to the call before it: the instruction there can be another line's, or another function's.
+    pub fn frames(&self, stack: &[CodeLocation]) -> Vec<Frame> {
+        looked_up(stack)
+            .filter_map(|location| self.known.get(&location))
             .flatten()
             .cloned()
             .collect()
     }
 
-    /// Looks up what is not known yet, one request a module.
-    fn learn(&mut self, locations: &[CodeLocation], modules: &ModuleTable) {
-        let mut wanted: HashMap<ModuleId, Vec<u64>> = HashMap::new();
-        for location in locations {
-            if self.known.contains_key(location) {
-                continue;
-            }
-            match *location {
-                CodeLocation::InModule(id, address) => {
-                    wanted.entry(id).or_default().push(address.0);
-                }
-                CodeLocation::Unknown(address) => {
-                    self.known.insert(*location, vec![unknown_frame(address)]);
-                }
-            }
-        }
-        for (id, addresses) in wanted {
-            for (address, frames) in addresses.iter().zip(self.look_up(id, &addresses, modules)) {
-                self.known.insert(CodeLocation::InModule(id, ElfAddr(*address)), frames);
-            }
-        }
+    /// `full`, `stripped` or `none`: what names of a module are from.
+    pub fn level(&self, id: ModuleId) -> &'static str {
+        self.modules.get(&id).map_or("none", ModuleNames::level)
     }
 
-    /// The frames at each of the addresses of one module.
-    fn look_up(
-        &mut self,
-        id: ModuleId,
-        addresses: &[u64],
-        modules: &ModuleTable,
-    ) -> Vec<Vec<Frame>> {
-        let module = modules.get(id);
-        let symbols = module.and_then(|module| self.symbols(module, addresses)).unwrap_or_default();
-        let mut symbols = symbols.into_iter();
-        addresses
+    /// What a reader must know about the names in these modules.
+    pub fn notices(&self, modules: &BTreeSet<ModuleId>) -> BTreeSet<String> {
+        modules
             .iter()
-            .map(|address| match (symbols.next(), module) {
-                (Some(Some(frames)), _) => frames,
-                (_, Some(module)) => vec![frame(module, *address, nameless(module, *address))],
-                (_, None) => vec![unknown_frame(VirtAddr(*address))],
-            })
+            .filter_map(|id| self.modules.get(id))
+            .flat_map(ModuleNames::notices)
             .collect()
     }
 
-    /// What blazesym knows; `None` when the module has no file or its file cannot be read.
-    fn symbols(&mut self, module: &Module, addresses: &[u64]) -> Option<Vec<Option<Vec<Frame>>>> {
-        let source = Source::Elf(Elf::new(module.openable_path()?));
-        let symbolizer = &self.symbolizer;
-        // The file is the target's and can be made to break the reader; that must cost names, not the trace.
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            let symbols = symbolizer.symbolize(&source, Input::VirtOffset(addresses))?;
-            let frames = symbols.iter().zip(addresses).map(|(symbol, address)| match symbol {
-                Symbolized::Sym(symbol) => Some(frames_of(module, *address, symbol)),
-                Symbolized::Unknown(_) => None,
-            });
-            Ok::<_, blazesym::Error>(frames.collect())
-        }));
-        match result {
-            Ok(Ok(frames)) => Some(frames),
-            Ok(Err(error)) => {
-                tracing::debug!(module = %module.path.display(), %error, "no symbols");
-                None
+    /// What looking up has cost, apart from this process.
+    pub fn usage(&self) -> Usage {
+        self.worker.usage()
+    }
+
+    fn search(&self, id: ModuleId) -> Search {
+        self.modules.get(&id).map_or(Search::Over, |names| names.search)
+    }
+
+    /// Puts the next question to the worker; false when there is none that can be put now.
+    fn ask_next(&mut self) -> bool {
+        let ids: Vec<ModuleId> = self.wanted.keys().copied().collect();
+        for id in ids {
+            let Some(request) = self.next_request(id) else { continue };
+            match self.worker.ask(&request) {
+                Ok(()) => return true,
+                Err(error) => {
+                    let asked = self.asked.take();
+                    self.worker_ended(asked, &format!("its reader cannot be started: {error}"));
+                }
             }
-            Err(_) => {
-                tracing::warn!(module = %module.path.display(), "its symbols broke the symboliser");
-                // What it left half done must not be used.
-                self.symbolizer = Symbolizer::new();
-                None
+        }
+        false
+    }
+
+    /// The next question about a module, which is then under way.
+    fn next_request(&mut self, id: ModuleId) -> Option<Request> {
+        self.begin_search(id);
+        let names = self.modules.get_mut(&id)?;
+        if names.search == Search::UnderWay {
+            return None;
+        }
+        if !names.can_be_asked() {
+            let addresses: Vec<u64> = self.wanted.remove(&id)?.into_iter().collect();
+            let none = vec![None; addresses.len()];
+            self.learn(id, &addresses, none);
+            return None;
+        }
+        if names.opened_in != Some(self.workers) {
+            let open = names.open_request(id.0)?;
+            self.asked = Some(Asked::Open(id));
+            return Some(Request::Open(open));
+        }
+        let wanted = self.wanted.get_mut(&id)?;
+        let firsts = std::iter::from_fn(|| wanted.pop_first());
+        let addresses: Vec<u64> = firsts.take(MAX_ADDRESSES).collect();
+        if addresses.is_empty() {
+            self.wanted.remove(&id);
+            return None;
+        }
+        self.asked = Some(Asked::Name(id, addresses.clone()));
+        Some(Request::Name { module: id.0, addresses })
+    }
+
+    /// Asks servers for the debug file of a module that has been opened, or need not be, and has none.
+    fn begin_search(&mut self, id: ModuleId) {
+        let Some(names) = self.modules.get_mut(&id) else { return };
+        let Some(build_id) = names.build_to_search().map(str::to_owned) else { return };
+        let is_asked = self.debuginfod.request(&build_id);
+        names.search = if is_asked { Search::UnderWay } else { Search::Over };
+    }
+
+    /// Takes what servers have answered; names found without it are looked up again.
+    fn take_fetched(&mut self) {
+        for (id, names) in &mut self.modules {
+            if !matches!(names.search, Search::UnderWay | Search::Late) {
+                continue;
+            }
+            let Some(build_id) = names.build_id() else { continue };
+            let Some(fetched) = self.debuginfod.result(build_id) else { continue };
+            if names.fetched(fetched) {
+                let again = self.known.extract_if(|location, _| is_in(*location, *id));
+                let addresses = again.filter_map(|(location, _)| match location {
+                    CodeLocation::InModule(_, address) => Some(address.0),
+                    CodeLocation::Unknown(_) => None,
+                });
+                self.wanted.entry(*id).or_default().extend(addresses);
             }
         }
     }
+
+    fn worker_ended(&mut self, asked: Option<Asked>, why: &str) {
+        self.workers += 1;
+        let id = match asked {
+            Some(Asked::Open(id)) => id,
+            Some(Asked::Name(id, addresses)) => {
+                self.wanted.entry(id).or_default().extend(addresses);
+                id
+            }
+            None => return,
+        };
+        if let Some(names) = self.modules.get_mut(&id) {
+            names.ended_worker(why);
+        }
+    }
+
+    fn learn(&mut self, id: ModuleId, addresses: &[u64], found: Vec<Option<Vec<Name>>>) {
+        let Some(names) = self.modules.get(&id) else { return };
+        let mut found = found.into_iter();
+        for address in addresses {
+            let frames = match (found.next().flatten(), &names.module) {
+                (Some(names), Some(module)) if !names.is_empty() => {
+                    names.into_iter().map(|name| named(module, *address, name)).collect()
+                }
+                (_, Some(module)) => vec![frame(module, *address, nameless(module, *address))],
+                (_, None) => vec![unknown_frame(VirtAddr(*address))],
+            };
+            self.known.insert(CodeLocation::InModule(id, ElfAddr(*address)), frames);
+        }
+    }
+}
+
+fn is_in(location: CodeLocation, module: ModuleId) -> bool {
+    matches!(location, CodeLocation::InModule(id, _) if id == module)
+}
+
+/// The addresses to look up for a stack.
+fn looked_up(stack: &[CodeLocation]) -> impl Iterator<Item = CodeLocation> + '_ {
+    let callers = stack.iter().skip(1).copied().map(call_before);
+    stack.first().copied().into_iter().chain(callers)
 }
 
 /// One byte back from a return address lies in the call.
@@ -137,21 +283,12 @@ fn call_before(location: CodeLocation) -> CodeLocation {
     }
 }
 
-/// Inlined functions innermost first, then the function they were inlined into.
-fn frames_of(module: &Module, address: u64, symbol: &Sym<'_>) -> Vec<Frame> {
-    let inlined = symbol.inlined.iter().rev().map(|function| Frame {
-        inlined: true,
-        ..located(module, address, &function.name, function.code_info.as_ref())
-    });
-    let outer = located(module, address, &symbol.name, symbol.code_info.as_deref());
-    inlined.chain([outer]).collect()
-}
-
-fn located(module: &Module, address: u64, name: &str, code: Option<&CodeInfo<'_>>) -> Frame {
+fn named(module: &Module, address: u64, name: Name) -> Frame {
     Frame {
-        file: code.map(|code| code.to_path().to_string_lossy().into_owned()),
-        line: code.and_then(|code| code.line),
-        ..frame(module, address, name.to_owned())
+        file: name.file,
+        line: name.line,
+        inlined: name.inlined,
+        ..frame(module, address, name.function)
     }
 }
 
@@ -189,107 +326,63 @@ fn unknown_frame(address: VirtAddr) -> Frame {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::sync::Arc;
+    use std::path::Path;
 
     use super::*;
-    use crate::target::proc_dir::ProcDir;
-    use crate::target::symbols::find_functions;
-    use crate::target::{AddressSpace, Pid};
 
-    fn own() -> (AddressSpace, ModuleTable) {
-        let process = Arc::new(ProcDir::open(Pid(std::process::id())).expect("own process"));
+    const WAIT: Duration = Duration::from_secs(1);
+
+    /// A symboliser whose worker ends without an answer.
+    fn without_worker() -> Symboliser {
+        Symboliser::new("/bin/false".into(), Debuginfod::default())
+    }
+
+    fn own_program() -> (ModuleId, ModuleTable) {
         let mut modules = ModuleTable::new();
-        let space = AddressSpace::open(process, &mut modules).expect("mappings");
-        (space, modules)
+        let path = Path::new("/opt/own program");
+        let id = modules.add_open_file(path, File::open("/proc/self/exe").expect("own program"));
+        (id.expect("metadata"), modules)
     }
 
-    #[inline(never)]
-    fn outlive_symbolise_marker() -> u32 {
-        3
-    }
-
-    #[test]
-    fn names_a_function_of_this_program_with_its_line() {
-        let (space, modules) = own();
-        let location = space.locate(VirtAddr(outlive_symbolise_marker as *const () as u64));
-        let frames = Symboliser::new().frames(location, &modules, false);
-        let frame = frames.last().expect("one frame at least");
-        assert!(frame.function.ends_with("outlive_symbolise_marker"), "{frame:?}");
-        assert!(frame.file.as_ref().is_some_and(|f| f.ends_with("symboliser.rs")), "{frame:?}");
-        assert!(frame.line.is_some() && frame.module.is_some());
-        assert_eq!(outlive_symbolise_marker(), 3);
+    fn named(
+        symboliser: &mut Symboliser,
+        stack: &[CodeLocation],
+        modules: &ModuleTable,
+    ) -> Vec<String> {
+        symboliser.want_stack(stack, modules);
+        while symboliser.advance(WAIT) {}
+        assert_eq!(symboliser.missing(), 0);
+        symboliser.frames(stack).into_iter().map(|frame| frame.function).collect()
     }
 
     #[test]
-    fn a_return_address_is_looked_up_in_the_call_before_it() {
-        let (space, modules) = own();
-        let start = outlive_symbolise_marker as *const () as u64;
-        let location = space.locate(VirtAddr(start));
-        let mut symboliser = Symboliser::new();
-        let before = symboliser.frames(location, &modules, true);
-        assert!(before.iter().all(|f| !f.function.ends_with("outlive_symbolise_marker")));
-        let stack = symboliser.symbolise_stack(&[location, location], &modules);
-        assert_eq!(stack.last(), before.last());
-        assert!(stack.iter().any(|f| f.function.ends_with("outlive_symbolise_marker")));
+    fn a_worker_that_ends_costs_names_and_is_told_of() {
+        let (id, modules) = own_program();
+        let mut symboliser = without_worker();
+        let stack = [0x1000, 0x2000].map(|address| CodeLocation::InModule(id, ElfAddr(address)));
+        let functions = named(&mut symboliser, &stack, &modules);
+        assert_eq!(functions, ["own program+0x1000", "own program+0x1fff"], "the call before");
+        assert_eq!(symboliser.level(id), "none");
+        let notices = symboliser.notices(&BTreeSet::from([id]));
+        let about = |what: &str| notices.iter().any(|notice| notice.contains(what));
+        assert!(about("the debug information of /opt/own program is not used"), "{notices:?}");
+        assert!(about("the symbols of /opt/own program are not used"), "{notices:?}");
     }
 
     #[test]
-    fn without_a_symbol_the_module_and_the_offset_stand_for_it() {
-        let (space, modules) = own();
-        let vdso = space.regions().iter().find(|region| {
-            modules.get(region.module).is_some_and(|m| m.path.as_os_str() == "[vdso]")
-        });
-        let mut symboliser = Symboliser::new();
-        if let Some(region) = vdso {
-            let location = space.locate(VirtAddr(region.start.0 + 0x20));
-            assert_eq!(symboliser.frames(location, &modules, false)[0].function, "[vdso]+0x20");
-        }
-        let nowhere = CodeLocation::Unknown(VirtAddr(0x1234));
-        assert_eq!(symboliser.frames(nowhere, &modules, false)[0].function, "0x1234");
-        assert!(symboliser.symbolise_stack(&[], &modules).is_empty());
+    fn a_program_that_cannot_run_is_no_worker() {
+        let (id, modules) = own_program();
+        let mut symboliser = Symboliser::new("/nowhere".into(), Debuginfod::default());
+        let stack = [CodeLocation::InModule(id, ElfAddr(0x10))];
+        assert_eq!(named(&mut symboliser, &stack, &modules), ["own program+0x10"]);
     }
 
-    const SOURCE: &str = "\
-__attribute__((noinline)) void leaf(int x) { __asm__ volatile(\"\" :: \"r\"(x)); }
-static inline __attribute__((always_inline)) void inner(int x) {
-    leaf(x + 1);
-}
-__attribute__((noinline)) void outer(int x) {
-    inner(x);
-    __asm__ volatile(\"\");
-}
-int main(int c, char **v) { (void)v; outer(c); return 0; }
-";
-
-    /// Symbols, inlining and lines of a C program whose file has been deleted since it was opened.
     #[test]
-    fn inlined_functions_come_first_each_with_its_own_line() {
-        let dir = tempfile::tempdir().expect("directory");
-        let (source, program) = (dir.path().join("inlined.c"), dir.path().join("inlined"));
-        std::fs::write(&source, SOURCE).expect("source");
-        let done = std::process::Command::new("cc")
-            .args(["-g", "-O1", "-o"])
-            .args([&program, &source])
-            .status()
-            .expect("a C compiler");
-        assert!(done.success());
-        let mut modules = ModuleTable::new();
-        let id = modules.add_open_file(&program, File::open(&program).expect("program"));
-        let id = id.expect("metadata");
-        std::fs::remove_file(&program).expect("deleted");
-        let file = modules.get(id).and_then(|m| m.file.clone()).expect("open");
-        let outer = find_functions(&file, &["outer"]).expect("ELF")[0].clone();
-
-        let mut symboliser = Symboliser::new();
-        let stacks = (0..outer.size).map(|byte| {
-            let address = CodeLocation::InModule(id, ElfAddr(outer.address.0 + byte));
-            symboliser.frames(address, &modules, false)
-        });
-        let lines = |stack: Vec<Frame>| -> Vec<(String, Option<u32>, bool)> {
-            stack.into_iter().map(|f| (f.function, f.line, f.inlined)).collect()
-        };
-        let expected = vec![("inner".into(), Some(3), true), ("outer".into(), Some(6), false)];
-        let seen: Vec<_> = stacks.map(lines).collect();
-        assert!(seen.contains(&expected), "{seen:?}");
+    fn what_is_in_no_module_is_named_by_its_address() {
+        let mut symboliser = without_worker();
+        let modules = ModuleTable::new();
+        let stack = [0x1234, 0x5678].map(|address| CodeLocation::Unknown(VirtAddr(address)));
+        assert_eq!(named(&mut symboliser, &stack, &modules), ["0x1234", "0x5677"]);
+        assert!(symboliser.frames(&[]).is_empty());
     }
 }

@@ -13,11 +13,12 @@ use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable};
 use object::read::{FileKind, ReadRef};
 use object::{Endianness, read};
 
+use super::debug_links::DebugLinks;
 use super::file_bytes::FileBytes;
 use super::{ElfAddr, FileOffset};
 
 /// Longest build id that is believed; GNU ld writes 20 bytes.
-const MAX_BUILD_ID_BYTES: usize = 64;
+pub(super) const MAX_BUILD_ID_BYTES: usize = 64;
 
 /// Why a file cannot be read as ELF.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +61,7 @@ impl Segment {
 }
 
 /// Where the functions of a file have names.
+#[expect(clippy::struct_excessive_bools, reason = "each is there or not")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     /// It has DWARF of its own.
@@ -68,6 +70,8 @@ pub struct Names {
     pub symtab: bool,
     /// It has dynamic symbols.
     pub dynamic: bool,
+    /// It has a compressed symbol table (`.gnu_debugdata`).
+    pub mini: bool,
 }
 
 impl Names {
@@ -75,7 +79,9 @@ impl Names {
     pub fn level(self) -> &'static str {
         match self {
             Self { debug_info: true, .. } => "full",
-            Self { symtab: true, .. } | Self { dynamic: true, .. } => "stripped",
+            Self { symtab: true, .. } | Self { dynamic: true, .. } | Self { mini: true, .. } => {
+                "stripped"
+            }
             _ => "none",
         }
     }
@@ -96,6 +102,8 @@ pub struct Elf {
     pub interpreter: Option<PathBuf>,
     /// Where its functions have names.
     pub names: Names,
+    /// Other files with its debug information.
+    pub links: DebugLinks,
     /// The Go toolchain linked it (section `.go.buildinfo`).
     pub is_go: bool,
 }
@@ -175,7 +183,9 @@ fn parse<H: FileHeader<Endian = Endianness>>(
                 || has_section(&sections, endian, b".zdebug_info"),
             symtab: has(elf::SHT_SYMTAB),
             dynamic: has(elf::SHT_DYNSYM),
+            mini: has_section(&sections, endian, b".gnu_debugdata"),
         },
+        links: DebugLinks::read(&sections, endian, bytes),
         is_go: has_section(&sections, endian, b".go.buildinfo"),
     })
 }
@@ -207,10 +217,15 @@ fn build_id<H: FileHeader<Endian = Endianness>>(
         let is_build_id =
             note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID;
         if is_build_id && (1..=MAX_BUILD_ID_BYTES).contains(&id.len()) {
-            return Some(id.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")));
+            return Some(hexadecimal(id));
         }
     }
     None
+}
+
+/// Two lower-case digits a byte.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Whether there is a section with this name and bytes in the file.
@@ -276,6 +291,7 @@ mod tests {
             build_id: None,
             interpreter: None,
             names: Names::default(),
+            links: DebugLinks::default(),
             is_go: false,
         };
         let code = elf.code_segment(FileOffset(0x1000), 0x6000).expect("code");

@@ -5,6 +5,8 @@
 
 pub mod address_space;
 mod container;
+pub mod debug_files;
+mod debug_links;
 pub mod elf;
 mod file_bytes;
 pub mod mapped;

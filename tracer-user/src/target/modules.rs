@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 
+use super::debug_files::DebugFiles;
 use super::elf::Elf;
 use super::maps::Mapping;
 use super::proc_dir::ProcDir;
@@ -35,6 +36,20 @@ pub struct ModuleTable {
 struct Entry {
     module: Module,
     elf: Option<Elf>,
+    debug_files: DebugFiles,
+}
+
+impl Entry {
+    /// Reads what the file says; `process` is one that has it mapped.
+    fn new(module: Module, process: Option<&ProcDir>) -> Self {
+        let elf = module.file.as_ref().and_then(|file| Elf::read(file).ok());
+        let build_id = elf.as_ref().and_then(|elf| elf.build_id.clone());
+        let debug_files = match (&module.file, &elf) {
+            (Some(file), Some(elf)) => DebugFiles::find(&module.path, file, elf, process),
+            _ => DebugFiles::default(),
+        };
+        Self { module: Module { build_id, ..module }, elf, debug_files }
+    }
 }
 
 impl ModuleTable {
@@ -70,15 +85,10 @@ impl ModuleTable {
         if let Some(id) = self.ids.get(&key) {
             return Ok(*id);
         }
-        let elf = Elf::read(&file).ok();
-        let module = Module {
-            path: path.to_owned(),
-            build_id: elf.as_ref().and_then(|elf| elf.build_id.clone()),
-            file: Some(Arc::new(file)),
-            identity,
-        };
+        let module =
+            Module { path: path.to_owned(), build_id: None, file: Some(Arc::new(file)), identity };
         let id = ModuleId(u32::try_from(self.modules.len()).map_err(io::Error::other)?);
-        self.modules.push(Entry { module, elf });
+        self.modules.push(Entry::new(module, None));
         self.ids.insert(key, id);
         Ok(id)
     }
@@ -93,6 +103,11 @@ impl ModuleTable {
         self.modules.get(id.0 as usize)?.elf.as_ref()
     }
 
+    /// Where the module's debug information is.
+    pub fn debug_files(&self, id: ModuleId) -> Option<&DebugFiles> {
+        self.modules.get(id.0 as usize).map(|entry| &entry.debug_files)
+    }
+
     /// All modules, in the order found.
     pub fn iter(&self) -> impl Iterator<Item = (ModuleId, &Module)> {
         (0..).map(ModuleId).zip(self.modules.iter().map(|entry| &entry.module))
@@ -101,18 +116,19 @@ impl ModuleTable {
 
 fn describe(process: &ProcDir, mapping: &Mapping) -> Entry {
     let file = if mapping.is_file() { open(process, mapping) } else { None };
-    let elf = file.as_ref().and_then(|file| Elf::read(file).ok());
-    if mapping.is_file() && elf.is_none() {
-        tracing::debug!(pid = %process.pid(), path = %mapping.path.display(), opened = file.is_some(),
-            "module cannot be read");
-    }
+    let opened = file.is_some();
     let module = Module {
         path: mapping.path.clone(),
         file: file.map(Arc::new),
-        build_id: elf.as_ref().and_then(|elf| elf.build_id.clone()),
+        build_id: None,
         identity: (mapping.device, mapping.inode),
     };
-    Entry { module, elf }
+    let entry = Entry::new(module, Some(process));
+    if mapping.is_file() && entry.elf.is_none() {
+        tracing::debug!(pid = %process.pid(), path = %mapping.path.display(), opened,
+            "module cannot be read");
+    }
+    entry
 }
 
 /// Opens the file a mapping shows.

@@ -2,8 +2,10 @@
 
 pub mod following;
 pub mod kernel;
+mod naming;
 pub mod options;
 pub mod process;
+mod reporting;
 pub mod session;
 pub mod stacks;
 pub mod start;

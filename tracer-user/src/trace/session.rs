@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -12,22 +12,21 @@ use crate::collector::ring::Ring;
 use crate::fault::{Fault, Status};
 use crate::probes::attach::release;
 use crate::report::model::Report;
-use crate::report::{ReportInput, Stack, build, describe_target};
-use crate::symbolise::Symboliser;
+use crate::symbolise::{Debuginfod, Symboliser};
 use crate::sys::readiness;
-use crate::sys::usage::monotonic_ns;
-use crate::target::memory::ProcessMemory;
 use crate::target::symbols::select_functions;
 use crate::target::{ModuleId, ModuleTable, Pid, Target};
 use crate::trace::following::MappingFollower;
 use crate::trace::kernel::Kernel;
+use crate::trace::naming::Signals;
 use crate::trace::options::TraceOptions;
 use crate::trace::process::TracedProcess;
 use crate::trace::stacks::Stacks;
-use crate::trace::summary::{RunFacts, cost, loss};
 
 /// How often the ring buffer is looked at: kernel programs wake nobody before it fills up.
 const POLL: Duration = Duration::from_millis(10);
+/// This program, whatever became of its file.
+const OWN_PROGRAM: &str = "/proc/self/exe";
 /// Records read before timers and signals get their turn.
 const BATCH: usize = 65_536;
 /// The shortest record and its header in the ring buffer, bytes.
@@ -43,6 +42,15 @@ pub enum Progress<'a> {
         target: &'a Target,
         /// The allocator.
         allocator: &'a str,
+    },
+    /// Addresses of a report are being named.
+    Naming {
+        /// Addresses that have a name.
+        done: usize,
+        /// All of them.
+        total: usize,
+        /// Debug information is awaited from a server.
+        fetching: bool,
     },
     /// A report is due; `last` for the final one of its process.
     Report {
@@ -67,18 +75,18 @@ pub enum UserSignal {
 
 /// Traced processes and the kernel side they share.
 pub struct Session {
-    options: TraceOptions,
-    kernel: Kernel,
-    ring: Ring,
-    modules: ModuleTable,
-    symboliser: Symboliser,
-    stacks: Stacks,
+    pub(super) options: TraceOptions,
+    pub(super) kernel: Kernel,
+    pub(super) ring: Ring,
+    pub(super) modules: ModuleTable,
+    pub(super) symboliser: Symboliser,
+    pub(super) stacks: Stacks,
     mappings: MappingFollower,
-    processes: BTreeMap<Pid, TracedProcess>,
+    pub(super) processes: BTreeMap<Pid, TracedProcess>,
     /// Children that were forked and are not followed yet.
     children: Vec<Pid>,
     /// Processes traced so far, those that have ended included.
-    admitted: usize,
+    pub(super) admitted: usize,
 }
 
 impl Session {
@@ -90,7 +98,7 @@ impl Session {
             kernel,
             ring,
             modules: ModuleTable::new(),
-            symboliser: Symboliser::new(),
+            symboliser: Symboliser::new(OWN_PROGRAM.into(), Debuginfod::from_environment()),
             stacks: Stacks::default(),
             mappings: MappingFollower::start(),
             processes: BTreeMap::new(),
@@ -192,7 +200,8 @@ impl Session {
                 },
                 () = sleep_until(deadline) => break,
                 Some(pid) = ended.recv() => {
-                    if self.end(pid, listener)?.is_break() {
+                    let signals = Signals { receiver: &mut signals, hand_on };
+                    if self.end(pid, signals, listener).await?.is_break() {
                         break;
                     }
                     if self.processes.is_empty() {
@@ -201,7 +210,7 @@ impl Session {
                 }
                 () = sleep_until(next_report) => {
                     self.drain();
-                    if self.report_running(false, listener)?.is_break() {
+                    if self.report_running(None, listener).await?.is_break() {
                         break;
                     }
                     next_report = Instant::now().checked_add(interval);
@@ -220,7 +229,8 @@ impl Session {
         release(processes.values_mut().flat_map(|process| process.detach(kernel)).collect());
         // Events between the last look and the detaching belong to the window.
         self.drain();
-        self.report_running(true, listener).map(|_| ())
+        let signals = Signals { receiver: &mut signals, hand_on };
+        self.report_running(Some(signals), listener).await.map(|_| ())
     }
 
     fn tell_loaded(&mut self, listener: &mut Listener<'_>) -> Result<(), Fault> {
@@ -236,7 +246,7 @@ impl Session {
     }
 
     /// Reads everything that is in the ring buffer now. What a busy target adds meanwhile may stay for the next time.
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         let most_records = self.options.ring_bytes as usize / LEAST_RECORD_BYTES;
         for _ in 0..=most_records / BATCH {
             if !self.drain_batch() {
@@ -246,7 +256,7 @@ impl Session {
     }
 
     /// Applies one batch of events; true when there may be more.
-    fn drain_batch(&mut self) -> bool {
+    pub(super) fn drain_batch(&mut self) -> bool {
         let Self { ring, kernel, stacks, mappings, processes, modules, children, .. } = self;
         mappings.follow(processes, modules, kernel);
         let mut executed = Vec::new();
@@ -305,85 +315,6 @@ impl Session {
             tracing::warn!("child {child} is not followed: {}", fault.why);
         }
     }
-
-    /// Final report of a process that has ended.
-    fn end(&mut self, pid: Pid, listener: &mut Listener<'_>) -> Result<ControlFlow<()>, Fault> {
-        self.drain();
-        let Some(process) = self.processes.get_mut(&pid) else {
-            return Ok(ControlFlow::Continue(()));
-        };
-        release(process.detach(&mut self.kernel));
-        process.ended = true;
-        let report = Box::new(self.report(pid)?);
-        self.processes.remove(&pid);
-        listener(Progress::Report { report, last: true })
-    }
-
-    fn report_running(
-        &mut self,
-        last: bool,
-        listener: &mut Listener<'_>,
-    ) -> Result<ControlFlow<()>, Fault> {
-        let running: Vec<Pid> = self.processes.keys().copied().collect();
-        for pid in running {
-            let report = Box::new(self.report(pid)?);
-            if listener(Progress::Report { report, last })?.is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(ControlFlow::Continue(()))
-    }
-
-    fn report(&mut self, pid: Pid) -> Result<Report, Fault> {
-        let facts = RunFacts {
-            counts: self.kernel.counts(),
-            undecodable: self.ring.undecodable,
-            link_kind: self.kernel.link_kind,
-            processes: self.admitted,
-        };
-        let sampled = self.options.selection.mean_bytes() != 0;
-        let Some(process) = self.processes.get_mut(&pid) else {
-            return Err(broken(&"a process without a ledger"));
-        };
-        if sampled && facts.counts.lost_events() > 0 && !process.ended {
-            let live = self.kernel.live_blocks(pid);
-            process.ledger.resynchronise(&live);
-        }
-        if facts.counts.lost_mapping_events() > 0 && !process.ended {
-            process.resynchronise_mappings();
-        }
-        let now_ns = process.cut_ns.unwrap_or_else(monotonic_ns);
-        let snapshot = process.ledger.snapshot(now_ns, &self.options.filter);
-        let mappings = process.mappings_snapshot(now_ns, &self.options.filter, &self.stacks);
-        let loss = loss(process, &self.stacks, &snapshot, mappings.as_ref(), &facts);
-        match ProcessMemory::read(&process.target.process) {
-            // A process that is ending has no memory any more: what it had last is what counts.
-            Ok(memory) if memory.rss_bytes > 0 => process.memory = memory,
-            _ => {}
-        }
-        let Self { symboliser, modules, options, stacks, .. } = self;
-        let mut stack = |id| match stacks.get(id) {
-            Some(known) => Stack {
-                frames: symboliser.symbolise_stack(&known.locations, modules),
-                end: Some(known.end),
-            },
-            None => Stack { frames: Vec::new(), end: None },
-        };
-        let mean_bytes = options.selection.mean_bytes();
-        Ok(build(ReportInput {
-            target: describe_target(&process.target, process.allocators.iter().cloned().collect()),
-            start: process.started,
-            end: SystemTime::now(),
-            sample_mean_bytes: (mean_bytes != 0).then_some(mean_bytes),
-            snapshot: &snapshot,
-            mappings: mappings.as_ref(),
-            stack: &mut stack,
-            loss,
-            memory: process.memory,
-            cost: cost(&facts),
-            options: options.report,
-        }))
-    }
 }
 
 /// Names what there is instead.
@@ -440,7 +371,7 @@ async fn sleep_until(instant: Option<Instant>) {
     }
 }
 
-fn broken(error: &dyn std::fmt::Display) -> Fault {
+pub(super) fn broken(error: &dyn std::fmt::Display) -> Fault {
     Fault::new(
         Status::Failed,
         "tracing broke off",

@@ -8,6 +8,7 @@ use crate::ledger::mappings::MappingsSnapshot;
 use crate::ledger::snapshot::Snapshot;
 use crate::probes::features::LinkKind;
 use crate::report::model::{Cost, Loss};
+use crate::symbolise::Usage;
 use crate::sys::usage;
 use crate::trace::process::TracedProcess;
 use crate::trace::stacks::Stacks;
@@ -63,14 +64,14 @@ pub fn loss(
     }
 }
 
-/// What tracing has cost so far.
-pub fn cost(facts: &RunFacts) -> Cost {
+/// What tracing has cost so far; `naming` is what was used for names, apart from this process.
+pub fn cost(facts: &RunFacts, naming: Usage) -> Cost {
     Cost {
         allocate_hits: facts.counts.get(Counter::AllocateHits),
         release_hits: facts.counts.get(Counter::ReleaseHits),
         mapping_hits: facts.counts.get(Counter::MappingHits),
-        own_cpu_s: usage::own_cpu_time().as_secs_f64(),
-        own_rss_bytes: usage::own_rss_bytes(),
+        own_cpu_s: usage::own_cpu_time().as_secs_f64() + naming.cpu_s,
+        own_rss_bytes: usage::own_rss_bytes() + naming.rss_bytes,
     }
 }
 

@@ -1,0 +1,112 @@
+//! Naming the stacks of a report, while events go on being read and signals are heard.
+//!
+//! In: a process and the stacks that its report shows. Out: their names in the symboliser, and what was named.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+
+use crate::fault::Fault;
+use crate::target::{CodeLocation, ModuleId, Pid};
+use crate::trace::session::{Listener, Progress, Session, UserSignal};
+use crate::trace::stacks::KnownStack;
+
+/// The longest that events wait for names.
+const POLL: Duration = Duration::from_millis(10);
+/// How long a last report waits for servers with debug information; any other waits for none.
+const FETCH_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The signals of a run that ends.
+pub(super) struct Signals<'a> {
+    /// What comes.
+    pub(super) receiver: &'a mut UnboundedReceiver<UserSignal>,
+    /// Takes what is for the traced program.
+    pub(super) hand_on: &'a mut dyn FnMut(i32),
+}
+
+/// How long to wait for servers.
+pub(super) enum Patience<'a> {
+    /// Not at all: the next report will have what they send.
+    None,
+    /// Until then, or until the user wants the end once more.
+    Until(Instant, Signals<'a>),
+}
+
+impl<'a> Patience<'a> {
+    /// That of a last report.
+    pub(super) fn last(signals: Signals<'a>) -> Self {
+        Self::Until(Instant::now() + FETCH_PATIENCE, signals)
+    }
+
+    fn is_over(&mut self) -> bool {
+        let Self::Until(instant, signals) = self else { return true };
+        while let Ok(signal) = signals.receiver.try_recv() {
+            match signal {
+                UserSignal::HandOn(signal) => (signals.hand_on)(signal),
+                UserSignal::Finish => *instant = Instant::now(),
+            }
+        }
+        *instant <= Instant::now()
+    }
+}
+
+/// What was named for a report.
+#[derive(Default)]
+pub(super) struct Named {
+    /// The stacks as they were then: events go on changing what is known of them.
+    pub(super) stacks: HashMap<u64, KnownStack>,
+    /// The modules they are in, and the program's.
+    pub(super) modules: BTreeSet<ModuleId>,
+    /// The program's.
+    pub(super) program: Option<ModuleId>,
+}
+
+impl Session {
+    /// Names these stacks of a process.
+    pub(super) async fn name_stacks(
+        &mut self,
+        pid: Pid,
+        stack_ids: &[u64],
+        patience: &mut Patience<'_>,
+        listener: &mut Listener<'_>,
+    ) -> Result<Named, Fault> {
+        let named = self.want_names(pid, stack_ids);
+        let total = self.symboliser.missing();
+        while self.symboliser.advance(POLL) {
+            self.drain_batch();
+            if self.symboliser.is_fetching() && patience.is_over() {
+                self.symboliser.stop_waiting();
+            }
+            let done = total.saturating_sub(self.symboliser.missing());
+            let fetching = self.symboliser.is_fetching();
+            if listener(Progress::Naming { done, total, fetching })?.is_break() {
+                break;
+            }
+            // Signals are heard here.
+            tokio::task::yield_now().await;
+        }
+        Ok(named)
+    }
+
+    fn want_names(&mut self, pid: Pid, stack_ids: &[u64]) -> Named {
+        let Self { processes, modules, symboliser, stacks, .. } = self;
+        let mut named = Named::default();
+        let Some(process) = processes.get(&pid) else { return named };
+        let program = process.target.exe_file.try_clone();
+        named.program =
+            program.and_then(|file| modules.add_open_file(&process.target.exe, file)).ok();
+        named.modules.extend(named.program);
+        for (id, known) in stack_ids.iter().filter_map(|id| Some((*id, stacks.get(*id)?))) {
+            symboliser.want_stack(&known.locations, modules);
+            named.modules.extend(known.locations.iter().filter_map(|location| match location {
+                CodeLocation::InModule(id, _) => Some(*id),
+                CodeLocation::Unknown(_) => None,
+            }));
+            named.stacks.insert(id, known.clone());
+        }
+        named.program.iter().for_each(|id| symboliser.want_module(*id, modules));
+        named
+    }
+}

@@ -1,0 +1,123 @@
+//! Reports of a run: the ledger at an instant, put together with names, losses and costs.
+//!
+//! In: a process of the session. Out: its report, to the listener.
+
+use std::ops::ControlFlow;
+use std::time::SystemTime;
+
+use crate::fault::Fault;
+use crate::probes::attach::release;
+use crate::report::model::Report;
+use crate::report::{ReportInput, Stack, build, describe_target, shown_stacks};
+use crate::sys::usage::monotonic_ns;
+use crate::target::Pid;
+use crate::target::memory::ProcessMemory;
+use crate::trace::naming::{Patience, Signals};
+use crate::trace::session::{Listener, Progress, Session, broken};
+use crate::trace::summary::{RunFacts, cost, loss};
+
+impl Session {
+    /// Final report of a process that has ended.
+    pub(super) async fn end(
+        &mut self,
+        pid: Pid,
+        signals: Signals<'_>,
+        listener: &mut Listener<'_>,
+    ) -> Result<ControlFlow<()>, Fault> {
+        self.drain();
+        let is_last = self.processes.len() == 1;
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        release(process.detach(&mut self.kernel));
+        process.ended = true;
+        // While others are traced, their signals and reports are not kept waiting.
+        let mut patience = if is_last { Patience::last(signals) } else { Patience::None };
+        let report = Box::new(self.report(pid, &mut patience, listener).await?);
+        self.processes.remove(&pid);
+        listener(Progress::Report { report, last: true })
+    }
+
+    /// Reports on every process; with the signals of the run when it ends, and these reports are the last.
+    pub(super) async fn report_running(
+        &mut self,
+        signals: Option<Signals<'_>>,
+        listener: &mut Listener<'_>,
+    ) -> Result<ControlFlow<()>, Fault> {
+        let running: Vec<Pid> = self.processes.keys().copied().collect();
+        let last = signals.is_some();
+        let mut patience = signals.map_or(Patience::None, Patience::last);
+        for pid in running {
+            let report = Box::new(self.report(pid, &mut patience, listener).await?);
+            if listener(Progress::Report { report, last })?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    async fn report(
+        &mut self,
+        pid: Pid,
+        patience: &mut Patience<'_>,
+        listener: &mut Listener<'_>,
+    ) -> Result<Report, Fault> {
+        let end = SystemTime::now();
+        let facts = RunFacts {
+            counts: self.kernel.counts(),
+            undecodable: self.ring.undecodable,
+            link_kind: self.kernel.link_kind,
+            processes: self.admitted,
+        };
+        let sampled = self.options.selection.mean_bytes() != 0;
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return Err(broken(&"a process without a ledger"));
+        };
+        if sampled && facts.counts.lost_events() > 0 && !process.ended {
+            let live = self.kernel.live_blocks(pid);
+            process.ledger.resynchronise(&live);
+        }
+        if facts.counts.lost_mapping_events() > 0 && !process.ended {
+            process.resynchronise_mappings();
+        }
+        let now_ns = process.cut_ns.unwrap_or_else(monotonic_ns);
+        let snapshot = process.ledger.snapshot(now_ns, &self.options.filter);
+        let mappings = process.mappings_snapshot(now_ns, &self.options.filter, &self.stacks);
+        let mut loss = loss(process, &self.stacks, &snapshot, mappings.as_ref(), &facts);
+        match ProcessMemory::read(&process.target.process) {
+            // A process that is ending has no memory any more: what it had last is what counts.
+            Ok(memory) if memory.rss_bytes > 0 => process.memory = memory,
+            _ => {}
+        }
+        let memory = process.memory;
+        let shown = shown_stacks(&snapshot, mappings.as_ref(), self.options.report);
+        let named = self.name_stacks(pid, &shown, patience, listener).await?;
+        let Self { symboliser, processes, options, .. } = self;
+        let Some(process) = processes.get(&pid) else {
+            return Err(broken(&"a process without a ledger"));
+        };
+        loss.notices.extend(symboliser.notices(&named.modules));
+        let mut stack = |id| match named.stacks.get(&id) {
+            Some(known) => {
+                Stack { frames: symboliser.frames(&known.locations), end: Some(known.end) }
+            }
+            None => Stack { frames: Vec::new(), end: None },
+        };
+        let symbols = named.program.map_or("none", |id| symboliser.level(id));
+        let allocators = process.allocators.iter().cloned().collect();
+        let mean_bytes = options.selection.mean_bytes();
+        Ok(build(ReportInput {
+            target: describe_target(&process.target, allocators, symbols),
+            start: process.started,
+            end,
+            sample_mean_bytes: (mean_bytes != 0).then_some(mean_bytes),
+            snapshot: &snapshot,
+            mappings: mappings.as_ref(),
+            stack: &mut stack,
+            loss,
+            memory,
+            cost: cost(&facts, symboliser.usage()),
+            options: options.report,
+        }))
+    }
+}
