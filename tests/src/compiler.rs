@@ -134,13 +134,15 @@ fn rust_compiler(build: Build) -> Command {
     command
 }
 
-/// Names a build by the source, the shared header, and the whole command.
+/// Names a build by the source, what sources share, and the whole command.
 fn key(source: &Path, command: &Command) -> u64 {
     let mut hasher = DefaultHasher::new();
     fs::read(source)
         .unwrap_or_else(|error| panic!("{}: {error}", source.display()))
         .hash(&mut hasher);
-    fs::read(sources().join("c/protocol.h")).unwrap().hash(&mut hasher);
+    for shared in ["c/protocol.h", "rust/protocol.rs"] {
+        fs::read(sources().join(shared)).unwrap().hash(&mut hasher);
+    }
     format!("{command:?}").hash(&mut hasher);
     hasher.finish()
 }

@@ -6,6 +6,8 @@
 //! | [`capture`] | the output of a program, kept and awaited |
 //! | [`compiler`] | builds the programs of `tests/workloads`, cached under `target/workloads` |
 //! | [`kernel`] | what the running kernel offers by its version |
+//! | [`debug_info`] | programs whose debug information is in another file |
+//! | [`debug_server`] | a debuginfod server on loopback |
 //! | [`counts`] | what a workload says it allocated and freed |
 //! | [`workload`] | a running workload, and the conversation with it |
 //! | [`outlive`] | a running `outlive`, and how it ended |
@@ -28,6 +30,8 @@ pub mod allocators;
 pub mod capture;
 pub mod compiler;
 pub mod counts;
+pub mod debug_info;
+pub mod debug_server;
 pub mod kernel;
 pub mod outlive;
 pub mod patience;

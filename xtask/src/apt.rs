@@ -57,18 +57,20 @@ impl Apt {
     pub(crate) fn unpack(&self, packages: &[&str], root: &Path) -> Result<()> {
         let words: Vec<&str> = ["download"].iter().chain(packages).copied().collect();
         self.run("apt-get", &words)?;
-        for package in self.downloaded()? {
-            process::output(Command::new("dpkg-deb").arg("-x").arg(&package).arg(root))?;
-            fs::remove_file(&package)
-                .with_context(|| format!("cannot remove {}", package.display()))?;
-        }
-        Ok(())
+        unpack_all(&self.directory, root)
     }
 
-    fn downloaded(&self) -> Result<Vec<PathBuf>> {
-        let entries = fs::read_dir(&self.directory).context("cannot list what apt downloaded")?;
-        let paths = entries.flatten().map(|entry| entry.path());
-        Ok(paths.filter(|path| path.extension().is_some_and(|ext| ext == "deb")).collect())
+    /// The same, with all that the packages depend on.
+    pub(crate) fn unpack_with_dependencies(&self, packages: &[&str], root: &Path) -> Result<()> {
+        // On a system without packages nothing is there already.
+        let status = self.directory.join("status");
+        fs::write(&status, "").with_context(|| format!("cannot write {}", status.display()))?;
+        let status = format!("Dir::State::status={}", status.display());
+        let install = ["install", "--download-only", "--yes", "--no-install-recommends"];
+        let words: Vec<&str> =
+            ["-o", &status].iter().chain(&install).chain(packages).copied().collect();
+        self.run("apt-get", &words)?;
+        unpack_all(&self.directory.join("cache/archives"), root)
     }
 
     fn run(&self, program: &str, words: &[&str]) -> Result<String> {
@@ -88,6 +90,18 @@ impl Apt {
         process::output(command.args(words).current_dir(&self.directory).env("LC_ALL", "C"))
             .with_context(|| format!("{program} {}", words.join(" ")))
     }
+}
+
+/// Unpacks the packages in a directory, and removes them there.
+fn unpack_all(directory: &Path, root: &Path) -> Result<()> {
+    let entries = fs::read_dir(directory).context("cannot list what apt downloaded")?;
+    let paths = entries.flatten().map(|entry| entry.path());
+    for package in paths.filter(|path| path.extension().is_some_and(|ext| ext == "deb")) {
+        process::output(Command::new("dpkg-deb").arg("-x").arg(&package).arg(root))?;
+        fs::remove_file(&package)
+            .with_context(|| format!("cannot remove {}", package.display()))?;
+    }
+    Ok(())
 }
 
 /// The host's mirror of Debian.

@@ -9,6 +9,7 @@ mod bench;
 mod budget;
 mod ci;
 mod debian;
+mod debug_tools;
 mod demo;
 mod failure;
 mod host;
@@ -24,6 +25,7 @@ mod tally;
 mod toolchain;
 mod vm;
 mod workspace;
+mod wrapped;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

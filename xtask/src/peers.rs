@@ -4,13 +4,12 @@
 //! many hosts are, so it is run by that Debian's own loader and libraries; nothing is installed.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
 use crate::apt::Apt;
-use crate::{progress, workspace};
+use crate::{progress, workspace, wrapped};
 
 /// The first release of Debian with a memleak that needs no compiler at run time.
 const SUITE: &str = "trixie";
@@ -27,30 +26,6 @@ pub(crate) fn memleak() -> Result<PathBuf> {
     let root = directory.join("root");
     fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
     Apt::new(&directory, SUITE)?.unpack(&PACKAGES, &root)?;
-    let program = root.join("usr/sbin/memleak-libbpf");
-    program.metadata().context("libbpf-tools has no memleak-libbpf")?;
-    let loader = loader(&root.join("usr/lib"))?;
-    let libraries = loader.parent().unwrap_or(&root);
-    let text = format!(
-        "#!/bin/sh\nexec '{}' --library-path '{}' '{}' \"$@\"\n",
-        loader.display(),
-        libraries.display(),
-        program.display()
-    );
-    fs::write(&script, text)
-        .and_then(|()| fs::set_permissions(&script, fs::Permissions::from_mode(0o755)))
-        .with_context(|| format!("cannot write {}", script.display()))?;
+    wrapped::write_script(&root, "usr/sbin/memleak-libbpf", &script)?;
     Ok(script)
-}
-
-/// The loader, which lies beside the libraries of its architecture.
-fn loader(libraries: &Path) -> Result<PathBuf> {
-    let entries = |directory: &Path| fs::read_dir(directory).into_iter().flatten().flatten();
-    let of_architectures = entries(libraries).map(|entry| entry.path());
-    let files = of_architectures.flat_map(|directory| entries(&directory)).map(|file| file.path());
-    let is_loader = |path: &PathBuf| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-linux"))
-    };
-    let mut loaders = files.filter(is_loader);
-    loaders.next().context("libc6 has no loader")
 }

@@ -10,12 +10,14 @@ use serde::Deserialize;
 
 use crate::failure::{self, OrFail as _, failure};
 use crate::tally::{Reader, Tally};
-use crate::{allocators, host, process, product, progress, setup, workspace};
+use crate::{allocators, debug_tools, host, process, product, progress, setup, workspace};
 
 const UNIT: &str = "unit";
 const END_TO_END: &str = "e2e";
 /// The suite that traces allocators of Debian's packages.
 const ALLOCATORS: &str = "allocators";
+/// The suite that takes tools of its own.
+const SYMBOLS: &str = "symbols";
 /// The package of the end-to-end tests.
 pub(crate) const PACKAGE: &str = "outlive-tests";
 
@@ -87,7 +89,11 @@ fn choose(names: &[String], known: &[String]) -> Result<Vec<String>> {
 
 /// Fetches what a suite needs beside the workspace.
 fn prepare(suite: &str) -> Result<()> {
-    if suite == ALLOCATORS { allocators::fetch() } else { Ok(()) }
+    match suite {
+        ALLOCATORS => allocators::fetch(),
+        SYMBOLS => debug_tools::fetch(),
+        _ => Ok(()),
+    }
 }
 
 /// Runs a suite.

@@ -18,6 +18,8 @@ use super::protocol::{Answer, DebugSource, ModuleKey, Name, Open, Request};
 const MAX_INLINED: usize = 256;
 /// Longest name told, bytes; templates make long ones.
 const MAX_NAME_BYTES: usize = 16 << 10;
+/// The section that has a symbol table compressed.
+const COMPRESSED_TABLE: &str = ".gnu_debugdata";
 /// Largest debug file that is copied to take its links away.
 const MAX_COPIED_BYTES: u64 = 1 << 30;
 
@@ -29,12 +31,18 @@ pub(super) struct Lookup {
 
 struct Opened {
     symbolizer: Symbolizer,
-    /// The file with debug information.
-    debug: Option<Source<'static>>,
+    debug: Option<Debug>,
     /// The module's own symbol tables, `.gnu_debugdata` included.
     own: Source<'static>,
-    /// The copy that `debug` may be of.
-    _copy: Option<OwnedFd>,
+    /// Copies that are read instead of files, and kept open for it.
+    copies: Vec<OwnedFd>,
+}
+
+/// A file with debug information.
+struct Debug {
+    all: Source<'static>,
+    /// Its symbol table.
+    symbols: Source<'static>,
 }
 
 impl Lookup {
@@ -43,8 +51,9 @@ impl Lookup {
         match request {
             Request::Open(open) => self.open(&open),
             Request::Name { module, addresses } => {
-                let names = self.modules.get(&module).map(|opened| opened.names(&addresses));
-                Answer::Names(names.unwrap_or_else(|| vec![None; addresses.len()]))
+                let found = self.modules.get(&module).map(|opened| opened.names(&addresses));
+                let Found { names, broken } = found.unwrap_or_else(|| Found::none(&addresses));
+                Answer::Names { names, broken }
             }
         }
     }
@@ -62,17 +71,28 @@ impl Lookup {
                 Err(why) => refused.push((index, why)),
             }
         }
+        let mut own = None;
         if chosen.is_none() {
-            self.modules.insert(open.module, Opened::without_debug(&open.own));
+            let (opened, why) = Opened::without_debug(&open.own);
+            self.modules.insert(open.module, opened);
+            own = why;
         }
-        Answer::Opened { chosen, refused }
+        Answer::Opened { chosen, refused, own }
     }
 }
 
 impl Opened {
-    fn without_debug(own: &Path) -> Self {
+    /// And what is wrong with its symbol tables.
+    fn without_debug(own: &Path) -> (Self, Option<String>) {
         let symbolizer = symbolizer(None);
-        Self { symbolizer, debug: None, own: symbols_of(own), _copy: None }
+        let mut opened = Self { symbolizer, debug: None, own: symbols_of(own), copies: Vec::new() };
+        let Err(why) = probe(&opened.symbolizer, &opened.own) else { return (opened, None) };
+        // The compressed table is what can be too much; the others may be good.
+        if let Ok(copy) = without_sections(own, &[COMPRESSED_TABLE.to_owned()]) {
+            opened.own = symbols_of(&path_of(&copy));
+            opened.copies.push(copy);
+        }
+        (opened, Some(why))
     }
 
     fn with_debug(own: &Path, source: &DebugSource) -> Result<Self, String> {
@@ -85,51 +105,87 @@ impl Opened {
                 ));
             }
         }
-        let copy = if source.hidden_sections.is_empty() {
-            None
-        } else {
-            Some(without_sections(&source.file, &source.hidden_sections).map_err(unreadable)?)
-        };
-        let path = copy.as_ref().map_or_else(
-            || source.file.clone(),
-            |copy| PathBuf::from(format!("/proc/self/fd/{}", copy.as_raw_fd())),
-        );
+        let mut path = source.file.clone();
+        let mut copies = Vec::new();
+        if !source.hidden_sections.is_empty() {
+            let copy = without_sections(&path, &source.hidden_sections).map_err(unreadable)?;
+            path = path_of(&copy);
+            copies.push(copy);
+        }
         let symbolizer = symbolizer(source.supplements.as_deref());
-        let debug = Source::Elf(Elf::new(path));
+        let all = Source::Elf(Elf::new(&path));
         // Its tables are read now: a file that cannot be used must not hide the next one.
-        match symbolizer.symbolize_single(&debug, Input::VirtOffset(0)) {
-            Ok(_) => Ok(Self { symbolizer, debug: Some(debug), own: symbols_of(own), _copy: copy }),
-            Err(error) => Err(format!("its debug information cannot be read: {error:#}")),
-        }
+        probe(&symbolizer, &all)
+            .map_err(|why| format!("its debug information cannot be read: {why}"))?;
+        let debug = Some(Debug { all, symbols: symbols_of(&path) });
+        Ok(Self { symbolizer, debug, own: symbols_of(own), copies })
     }
 
-    fn names(&self, addresses: &[u64]) -> Vec<Option<Vec<Name>>> {
-        let mut all = self.of_debug(addresses);
-        let missing: Vec<usize> = (0..all.len()).filter(|index| all[*index].is_none()).collect();
-        let wanted: Vec<u64> = missing.iter().map(|index| addresses[*index]).collect();
-        for (index, names) in missing.into_iter().zip(look_up(&self.symbolizer, &self.own, &wanted))
-        {
-            all[index] = names;
-        }
-        all
-    }
-
-    fn of_debug(&self, addresses: &[u64]) -> Vec<Option<Vec<Name>>> {
-        let Some(debug) = &self.debug else { return vec![None; addresses.len()] };
-        let mut all = look_up(&self.symbolizer, debug, addresses);
-        for (names, address) in all.iter_mut().zip(addresses) {
-            let Some(outer) = names.as_mut().and_then(|names| names.last_mut()) else { continue };
-            // Debug information of some assembly has lines and no names.
-            if outer.function.is_empty() {
-                let symbol = look_up(&self.symbolizer, &self.own, &[*address]).pop().flatten();
-                match symbol.and_then(|mut names| names.pop()) {
-                    Some(symbol) => outer.function = symbol.function,
-                    None => *names = None,
+    fn names(&self, addresses: &[u64]) -> Found {
+        let Some(debug) = &self.debug else { return self.look_up(&self.own, addresses) };
+        let mut found = self.look_up(&debug.all, addresses);
+        for (names, address) in found.names.iter_mut().zip(addresses) {
+            let outer = names.as_mut().and_then(|names| names.last_mut());
+            if outer.as_ref().is_some_and(|outer| outer.function.contains("::")) {
+                continue;
+            }
+            // Debug information of assembly can have lines and no names, and names of functions that other files cannot call are
+            // not qualified in it. Symbols tell both.
+            let symbol = self.symbol(&debug.symbols, *address);
+            match (outer, symbol.or_else(|| self.symbol(&self.own, *address))) {
+                (Some(outer), Some(symbol)) if is_fuller(&symbol.function, &outer.function) => {
+                    outer.function = symbol.function;
                 }
+                (Some(outer), None) if outer.function.is_empty() => *names = None,
+                (Some(_), _) => {}
+                (None, symbol) => *names = symbol.map(|symbol| vec![symbol]),
             }
         }
-        all
+        found
     }
+
+    fn symbol(&self, table: &Source<'_>, address: u64) -> Option<Name> {
+        self.look_up(table, &[address]).names.pop()??.pop()
+    }
+
+    fn look_up(&self, source: &Source<'_>, addresses: &[u64]) -> Found {
+        let all = self.symbolizer.symbolize(source, Input::VirtOffset(addresses));
+        if let Ok(symbols) = all {
+            return Found { names: symbols.iter().map(names_of).collect(), broken: 0 };
+        }
+        // One broken unit spoils a request for many addresses: each is asked for alone then.
+        let mut found = Found::none(addresses);
+        for (names, address) in found.names.iter_mut().zip(addresses) {
+            match self.symbolizer.symbolize_single(source, Input::VirtOffset(*address)) {
+                Ok(symbol) => *names = names_of(&symbol),
+                Err(_) => found.broken += 1,
+            }
+        }
+        found
+    }
+}
+
+/// Whether a symbol is the qualified form of a name, or the only one there is.
+fn is_fuller(symbol: &str, name: &str) -> bool {
+    name.is_empty() || (symbol.contains("::") && symbol.contains(name))
+}
+
+/// Names, and at how many addresses what is there could not be read.
+struct Found {
+    names: Vec<Option<Vec<Name>>>,
+    broken: u64,
+}
+
+impl Found {
+    fn none(addresses: &[u64]) -> Self {
+        Self { names: vec![None; addresses.len()], broken: 0 }
+    }
+}
+
+/// Has the tables of a file read.
+fn probe(symbolizer: &Symbolizer, source: &Source<'_>) -> Result<(), String> {
+    let outcome = symbolizer.symbolize_single(source, Input::VirtOffset(0));
+    outcome.map(drop).map_err(|error| format!("{error:#}"))
 }
 
 /// Looks for what dwz has moved out in this directory, and for nothing else anywhere.
@@ -143,21 +199,6 @@ fn symbols_of(path: &Path) -> Source<'static> {
     let mut elf = Elf::new(path);
     elf.debug_syms = false;
     Source::Elf(elf)
-}
-
-/// One broken unit spoils a request for many addresses: each is asked for alone then.
-fn look_up(
-    symbolizer: &Symbolizer,
-    source: &Source<'_>,
-    addresses: &[u64],
-) -> Vec<Option<Vec<Name>>> {
-    match symbolizer.symbolize(source, Input::VirtOffset(addresses)) {
-        Ok(symbols) => symbols.iter().map(names_of).collect(),
-        Err(_) if addresses.len() > 1 => {
-            addresses.iter().flat_map(|address| look_up(symbolizer, source, &[*address])).collect()
-        }
-        Err(_) => vec![None; addresses.len()],
-    }
 }
 
 /// Inlined functions innermost first, then the function they were inlined into.
@@ -176,6 +217,11 @@ fn name(function: &str, code: Option<&CodeInfo<'_>>, inlined: bool) -> Name {
 
 fn bounded(text: &str) -> String {
     text[..text.floor_char_boundary(MAX_NAME_BYTES)].to_owned()
+}
+
+/// A path to a copy.
+fn path_of(copy: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", copy.as_raw_fd()))
 }
 
 /// The CRC-32 of a whole file.
@@ -245,7 +291,8 @@ int main(int c, char **v) { (void)v; outer(c); return 0; }
     }
 
     fn names(lookup: &mut Lookup, addresses: Vec<u64>) -> Vec<Vec<(String, Option<u32>, bool)>> {
-        let Answer::Names(names) = lookup.answer(Request::Name { module: 7, addresses }) else {
+        let Answer::Names { names, .. } = lookup.answer(Request::Name { module: 7, addresses })
+        else {
             unreachable!("another answer")
         };
         let told = |name: Name| (name.function, name.line, name.inlined);
@@ -280,7 +327,7 @@ int main(int c, char **v) { (void)v; outer(c); return 0; }
         let mut lookup = Lookup::default();
         let text = directory.path().join("a.c");
         let wrong = DebugSource { crc: Some(1), ..source(&program) };
-        let Answer::Opened { chosen: None, refused } =
+        let Answer::Opened { chosen: None, refused, own: None } =
             open(&mut lookup, &program, vec![wrong, source(&text)])
         else {
             unreachable!("neither a wrong checksum nor a text file is right")

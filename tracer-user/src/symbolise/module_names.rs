@@ -44,6 +44,8 @@ pub(super) struct ModuleNames {
     pub(super) search: Search,
     /// Its files ended a worker even without debug information.
     is_broken: bool,
+    /// Addresses at which its files could not be read.
+    pub(super) broken: u64,
     notices: Vec<String>,
 }
 
@@ -61,6 +63,7 @@ impl ModuleNames {
             chosen: None,
             search: if has_build_id { Search::Possible } else { Search::Over },
             is_broken: false,
+            broken: 0,
             notices: Vec::new(),
         };
         names.add(files);
@@ -102,6 +105,7 @@ impl ModuleNames {
         worker: u32,
         chosen: Option<usize>,
         refused: &[(usize, String)],
+        own: Option<&str>,
     ) {
         for (index, why) in refused {
             if let Some(source) = self.sources.get(*index) {
@@ -112,6 +116,10 @@ impl ModuleNames {
         self.sources.drain(..chosen.unwrap_or(self.sources.len()).min(self.sources.len()));
         self.chosen = chosen.map(|_| 0).filter(|_| !self.sources.is_empty());
         self.opened_in = Some(worker);
+        if let (Some(why), Some(module)) = (own, &self.module) {
+            let path = module.path.display();
+            self.notices.push(format!("a symbol table of {path} is not used: {why}"));
+        }
         if let Some(DebugFile { path, supplement: Supplement::Missing(other), .. }) = self.source()
         {
             let (path, other) = (path.display(), other.display());
@@ -186,7 +194,12 @@ impl ModuleNames {
                 path.unwrap_or_default()
             )
         });
-        self.notices.iter().cloned().chain(late)
+        let broken = (self.broken > 0).then(|| {
+            let path = self.module.as_ref().map(|m| m.path.display().to_string());
+            let path = path.unwrap_or_default();
+            format!("the debug information of {path} is broken at {} addresses", self.broken)
+        });
+        self.notices.iter().cloned().chain(late).chain(broken)
     }
 
     fn source(&self) -> Option<&DebugFile> {

@@ -63,9 +63,16 @@ pub(super) enum Answer {
         chosen: Option<usize>,
         /// The others before it.
         refused: Vec<(usize, String)>,
+        /// What is wrong with the module's own symbol tables, when no source is used.
+        own: Option<String>,
     },
-    /// The names at each address, innermost first; `None` where there are none.
-    Names(Vec<Option<Vec<Name>>>),
+    /// What is at each address.
+    Names {
+        /// Innermost first; `None` where there are none.
+        names: Vec<Option<Vec<Name>>>,
+        /// Addresses at which what is there could not be read.
+        broken: u64,
+    },
 }
 
 /// One function at an address.

@@ -104,13 +104,16 @@ impl Symboliser {
         }
         match (self.worker.hear(wait), self.asked.take()) {
             (Heard::Nothing, asked) => self.asked = asked,
-            (Heard::Answer(Answer::Opened { chosen, refused }), Some(Asked::Open(id))) => {
+            (Heard::Answer(Answer::Opened { chosen, refused, own }), Some(Asked::Open(id))) => {
                 if let Some(names) = self.modules.get_mut(&id) {
-                    names.opened(self.workers, chosen, &refused);
+                    names.opened(self.workers, chosen, &refused, own.as_deref());
                 }
             }
-            (Heard::Answer(Answer::Names(found)), Some(Asked::Name(id, addresses))) => {
-                self.learn(id, &addresses, found);
+            (Heard::Answer(Answer::Names { names, broken }), Some(Asked::Name(id, addresses))) => {
+                self.learn(id, &addresses, names);
+                if let Some(names) = self.modules.get_mut(&id) {
+                    names.broken += broken;
+                }
             }
             (Heard::Ended(why), asked) => self.worker_ended(asked, &why),
             (Heard::Answer(_), asked) => {

@@ -54,6 +54,8 @@ pub struct DebugFiles {
     pub candidates: Vec<DebugFile>,
     /// What was found in the right place and is not used, and why.
     pub refused: Vec<String>,
+    /// Device and inode of what was looked at.
+    seen: Vec<Option<(u64, u64)>>,
 }
 
 impl DebugFiles {
@@ -88,10 +90,12 @@ impl DebugFiles {
     /// Keeps a file when it is this module's and has debug information.
     fn consider(&mut self, roots: &Roots, place: Place, module: &Elf, crc: Option<u32>) {
         let Place { path, file } = place;
-        let is_known = self.candidates.iter().any(|known| identity(&known.file) == identity(&file));
-        if is_known {
+        // Most processes have the host's root directory: the same file is found twice.
+        let identity = file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        if self.seen.contains(&identity) {
             return;
         }
+        self.seen.push(identity);
         let shown = path.display();
         let why = match Elf::read(&file) {
             Err(error) => error.to_string(),
@@ -111,11 +115,6 @@ impl DebugFiles {
     }
 }
 
-/// Device and inode.
-fn identity(file: &File) -> Option<(u64, u64)> {
-    file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
 /// A file that was found.
 struct Place {
     path: PathBuf,
@@ -130,15 +129,8 @@ struct Roots {
 
 impl Roots {
     fn open(process: Option<&ProcDir>) -> Self {
-        let of_host = Root::open(Path::new("/"));
         let of_process = process.and_then(|process| Root::open(&process.path("root")));
-        // Most processes have the host's.
-        let is_same = |root: &Root| {
-            of_host
-                .as_ref()
-                .is_some_and(|host| identity(&host.directory) == identity(&root.directory))
-        };
-        Self { of_process: of_process.filter(|root| !is_same(root)), of_host }
+        Self { of_process, of_host: Root::open(Path::new("/")) }
     }
 
     fn all(&self) -> impl Iterator<Item = &Root> {
