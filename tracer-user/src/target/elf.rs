@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use object::elf;
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable};
+use object::read::elf::{FileHeader, NoteIterator, ProgramHeader, SectionHeader, SectionTable};
 use object::read::{FileKind, ReadRef};
 use object::{Endianness, read};
 
@@ -173,7 +173,7 @@ fn parse<H: FileHeader<Endian = Endianness>>(
         class,
         machine: header.e_machine(endian).0,
         segments: programs.iter().filter_map(|p| segment(p, endian)).collect(),
-        build_id: programs.iter().find_map(|p| build_id::<H>(p, endian, bytes)),
+        build_id: build_id(programs, &sections, endian, bytes),
         interpreter: programs.iter().find_map(|p| {
             let path = p.interpreter(endian, bytes).ok()??;
             Some(PathBuf::from(OsStr::from_bytes(path)))
@@ -206,12 +206,22 @@ fn segment<P: ProgramHeader<Endian = Endianness>>(
     })
 }
 
-fn build_id<H: FileHeader<Endian = Endianness>>(
-    program: &H::ProgramHeader,
+/// From the notes that are loaded, else from those in sections: what dwz writes has nothing to load.
+fn build_id<'a, H: FileHeader<Endian = Endianness>>(
+    programs: &[H::ProgramHeader],
+    sections: &SectionTable<'a, H, &'a FileBytes<'_>>,
     endian: Endianness,
-    bytes: &FileBytes<'_>,
+    bytes: &'a FileBytes<'_>,
 ) -> Option<String> {
-    let mut notes = program.notes(endian, bytes).ok()??;
+    let loaded = programs.iter().filter_map(|p| p.notes(endian, bytes).ok().flatten());
+    let kept = sections.iter().filter_map(|s| s.notes(endian, bytes).ok().flatten());
+    loaded.chain(kept).find_map(|notes| build_id_note::<H>(notes, endian))
+}
+
+fn build_id_note<H: FileHeader<Endian = Endianness>>(
+    mut notes: NoteIterator<'_, H>,
+    endian: Endianness,
+) -> Option<String> {
     while let Ok(Some(note)) = notes.next() {
         let id = note.desc();
         let is_build_id =
