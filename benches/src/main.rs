@@ -1,4 +1,4 @@
-//! Benchmarks of the whole: what tracing costs the program that is traced, and how complete its stacks are.
+//! Benchmarks of the whole: what tracing costs the program that is traced, how complete its stacks are, how fast they are named.
 //!
 //! In: the tracers to compare. Out: a table on standard output and, with `--document`, the page of the documentation.
 
@@ -8,6 +8,7 @@ mod host;
 mod listen;
 mod overhead;
 mod stacks;
+mod symbols;
 mod table;
 mod tracer;
 mod versions;
@@ -34,6 +35,24 @@ enum Benchmark {
     Overhead(Overhead),
     /// How many call stacks of real programs are complete
     Stacks(Stacks),
+    /// How long naming the stacks of large programs takes
+    Symbols(Symbols),
+}
+
+#[derive(clap::Args)]
+struct Symbols {
+    /// The binary of outlive
+    #[arg(long, env = "OUTLIVE_BIN", value_name = "FILE")]
+    outlive: PathBuf,
+    /// A directory for what is compiled
+    #[arg(long, value_name = "DIR", default_value = "target/benches")]
+    work: PathBuf,
+    /// How often each measurement is repeated; the least time counts
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Write the results to this page, too
+    #[arg(long, value_name = "FILE")]
+    document: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -72,6 +91,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().benchmark {
         Benchmark::Overhead(arguments) => measure_overhead(arguments),
         Benchmark::Stacks(arguments) => count_stacks(&arguments),
+        Benchmark::Symbols(arguments) => time_naming(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,6 +116,14 @@ fn count_stacks(arguments: &Stacks) -> Result<()> {
     create(&arguments.work)?;
     let rows = stacks::measure(&arguments.outlive, &arguments.work)?;
     let page = stacks::page(&rows, &host::describe());
+    print!("{page}");
+    arguments.document.as_deref().map_or(Ok(()), |path| write(path, &page))
+}
+
+fn time_naming(arguments: &Symbols) -> Result<()> {
+    create(&arguments.work)?;
+    let rows = symbols::measure(&arguments.outlive, &arguments.work, arguments.rounds)?;
+    let page = symbols::page(&rows, &host::describe());
     print!("{page}");
     arguments.document.as_deref().map_or(Ok(()), |path| write(path, &page))
 }

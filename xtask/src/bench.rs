@@ -19,6 +19,8 @@ pub(crate) enum Benchmark {
     Overhead,
     /// How many call stacks of real programs reach the thread's root
     Stacks,
+    /// How long naming the stacks of large programs takes
+    Symbols,
 }
 
 /// Runs a benchmark.
@@ -36,6 +38,10 @@ pub(crate) fn bench(benchmark: Benchmark, rounds: u32) -> Result<()> {
         Benchmark::Stacks => {
             cargo.arg("stacks");
             "docs/stacks.md"
+        }
+        Benchmark::Symbols => {
+            cargo.args(["symbols", "--rounds", &rounds.to_string()]);
+            "docs/symbols-benchmark.md"
         }
     };
     cargo.arg("--outlive").arg(workspace::outlive());
