@@ -83,8 +83,9 @@ fn full_debug(work: &Path) -> Result<PathBuf> {
     let text = String::from_utf8_lossy(&output.stdout);
     let messages =
         text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let programs = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
-    programs.last().context("cargo names no program")
+    let mut programs =
+        messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+    programs.next_back().context("cargo names no program")
 }
 
 fn row(name: &'static str, path: &Path, outlive: &Path, rounds: u32) -> Result<Row> {
@@ -186,26 +187,28 @@ pub(crate) fn page(rows: &[Row], host: &str) -> String {
          | file | size | symbols | frames | with a line | cold | warm | known | worker |\n\
          |---|---|---|---|---|---|---|---|---|\n"
     );
-    for row in rows {
-        let mib = |bytes: u64| bytes >> 20;
-        page += &format!(
-            "| {} | {} MiB | {} | {} | {} | {:.2} s | {:.2} s | {:.2} s | {} MiB |\n",
-            row.name,
-            mib(row.size_bytes),
-            row.level,
-            row.frames,
-            row.with_line,
-            row.cold.as_secs_f64(),
-            row.warm.as_secs_f64(),
-            row.known.as_secs_f64(),
-            mib(row.worker_bytes),
-        );
-    }
+    page.extend(rows.iter().map(line));
     let is_met = rows.iter().all(|row| row.warm < EXPECTED);
     let verdict = if is_met { "it is" } else { "it is NOT" };
     page + &format!(
         "\nWarm, each is expected to be named in less than {} s: {verdict}.\n",
         EXPECTED.as_secs()
+    )
+}
+
+fn line(row: &Row) -> String {
+    let mib = |bytes: u64| bytes >> 20;
+    format!(
+        "| {} | {} MiB | {} | {} | {} | {:.2} s | {:.2} s | {:.2} s | {} MiB |\n",
+        row.name,
+        mib(row.size_bytes),
+        row.level,
+        row.frames,
+        row.with_line,
+        row.cold.as_secs_f64(),
+        row.warm.as_secs_f64(),
+        row.known.as_secs_f64(),
+        mib(row.worker_bytes),
     )
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use outlive_tests::compiler::{Build, build, build_id, line_of};
 use outlive_tests::debug_info::{Split, run, share};
 use outlive_tests::debug_server::{DebugServer, free_port};
-use outlive_tests::outlive::{Outlive, command};
+use outlive_tests::outlive::{Outlive, command, finished};
 use outlive_tests::patience::PATIENCE;
 use outlive_tests::report::Report;
 use outlive_tests::workload::Workload;
@@ -96,6 +96,17 @@ fn a_debug_link_leads_beside_the_program_or_below_it() {
         split.link(&debug);
         assert_depot(&traced(&split.program));
     }
+}
+
+#[test]
+fn doctor_names_the_debug_file() {
+    let split = depot();
+    let debug = split.folder().join("depot.debug");
+    split.write_debug_file(&debug);
+    split.link(&debug);
+    let workload = Workload::start(&split.program, &[]);
+    let told = finished(&mut command(["doctor", &workload.pid().to_string()]));
+    assert!(told.stdout.contains(&debug.display().to_string()), "{told}");
 }
 
 #[test]

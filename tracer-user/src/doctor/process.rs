@@ -1,10 +1,10 @@
 //! What there is to trace in one process, and how well its stacks will be named.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Finding;
 use crate::allocators::discover::discover;
+use crate::target::debug_files::DebugFiles;
 use crate::target::memory::ProcessMemory;
 use crate::target::{AddressSpace, Kind, Module, ModuleTable, Target};
 use crate::units::human_size;
@@ -105,10 +105,12 @@ fn symbols(target: &Target) -> Finding {
     if level == "full" {
         return Finding::ok("symbols", "full: functions, files and lines");
     }
-    if let Some(path) = build_id.and_then(separate_debug_file).filter(|path| path.exists()) {
+    let elf = &target.exe_elf;
+    let found = DebugFiles::find(&target.exe, &target.exe_file, elf, Some(&target.process));
+    if let Some(debug) = found.candidates.first() {
         return Finding::ok(
             "symbols",
-            format!("{level}, with debug information in {}", path.display()),
+            format!("{level}, with debug information in {}", debug.path.display()),
         );
     }
     let identity = build_id.map_or("it has no build id".to_owned(), |id| format!("build id {id}"));
@@ -125,12 +127,6 @@ fn symbols(target: &Target) -> Finding {
     };
     let word = if target.exe_elf.names.symtab { "no debug information" } else { "stripped" };
     Finding::warning("symbols", format!("{word}: {detail}; {identity}"), remedy)
-}
-
-/// Where distributions put the debug information of the program with this build id.
-fn separate_debug_file(build_id: &str) -> Option<PathBuf> {
-    let (first, rest) = build_id.split_at_checked(2)?;
-    Some(Path::new("/usr/lib/debug/.build-id").join(first).join(format!("{rest}.debug")))
 }
 
 fn stacks(target: &Target) -> Finding {
@@ -187,14 +183,5 @@ mod tests {
         assert!(of("allocator").detail.contains("malloc"), "{findings:?}");
         assert!(of("symbols").detail.contains("stripped"), "{findings:?}");
         assert!(!findings.iter().any(Finding::is_problem));
-    }
-
-    #[test]
-    fn debug_files_are_looked_for_by_build_id() {
-        assert_eq!(
-            separate_debug_file("0123abcd"),
-            Some(PathBuf::from("/usr/lib/debug/.build-id/01/23abcd.debug"))
-        );
-        assert_eq!(separate_debug_file("0"), None);
     }
 }
