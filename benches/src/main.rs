@@ -3,14 +3,16 @@
 //! In: the tracers to compare. Out: a table on standard output and, with `--document`, the page of the documentation.
 
 mod churn;
-mod compiler;
+mod evidence;
 mod host;
 mod listen;
 mod overhead;
+mod program;
 mod stacks;
 mod symbols;
 mod table;
 mod tracer;
+mod traps;
 mod versions;
 
 use std::fs;
@@ -31,7 +33,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Benchmark {
-    /// The same programs untraced, traced by outlive, and traced by memleak
+    /// The same programs untraced, traced by outlive, and by others
     Overhead(Overhead),
     /// How many call stacks of real programs are complete
     Stacks(Stacks),
@@ -76,6 +78,9 @@ struct Overhead {
     /// The binary of memleak; without it, its row says that it is missing
     #[arg(long, value_name = "FILE")]
     memleak: Option<PathBuf>,
+    /// A root directory with heaptrack and valgrind; without it, their rows say that they are missing
+    #[arg(long, value_name = "DIR")]
+    launchers: Option<PathBuf>,
     /// A directory for what is compiled
     #[arg(long, value_name = "DIR", default_value = "target/benches")]
     work: PathBuf,
@@ -103,12 +108,12 @@ fn main() -> ExitCode {
 }
 
 fn measure_overhead(arguments: Overhead) -> Result<()> {
-    let Overhead { outlive, memleak, work, rounds, document } = arguments;
+    let Overhead { outlive, memleak, launchers, work, rounds, document } = arguments;
     create(&work)?;
-    let tracers = Tracers { outlive, memleak, work };
+    let tracers = Tracers { outlive, memleak, launchers, work };
     let rows = overhead::measure(&tracers, rounds)?;
-    print!("{}", table::text(&rows));
     let page = table::page(&rows, &host::describe(), &versions::describe(&tracers));
+    print!("{page}");
     document.map_or(Ok(()), |path| write(&path, &page))
 }
 

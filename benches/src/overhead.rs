@@ -2,11 +2,14 @@
 //!
 //! In: the tracers. Out: a [`Row`] for each.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use crate::churn;
-use crate::compiler::Compilation;
-use crate::tracer::{Evidence, Tracers, Tracing};
+use crate::evidence::Evidence;
+use crate::program::Program;
+use crate::tracer::{Tracers, Tracing};
 
 /// One measurement.
 #[derive(Clone, Copy, Debug)]
@@ -17,27 +20,72 @@ pub(crate) struct Measured {
     pub(crate) evidence: Evidence,
 }
 
+/// What is traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Workload {
+    /// The malloc/free loop in one thread; nanoseconds for a pair.
+    Loop,
+    /// The same in two threads.
+    TwoLoops,
+    /// The C++ compiler; seconds.
+    Compiler,
+    /// Python; seconds.
+    Python,
+}
+
+impl Workload {
+    /// All, in the order of the page.
+    pub(crate) const ALL: [Self; 4] = [Self::Loop, Self::TwoLoops, Self::Compiler, Self::Python];
+}
+
 /// What one way of tracing costs.
 pub(crate) struct Row {
     pub(crate) tracing: Tracing,
-    /// Nanoseconds for a pair of malloc and free; none if the tracer is missing.
-    pub(crate) churn: Option<Measured>,
-    /// Seconds for a compilation.
-    pub(crate) compilation: Option<Measured>,
+    /// By [`Workload`]; none if the tracer is missing.
+    pub(crate) measured: [Option<Measured>; Workload::ALL.len()],
+}
+
+impl Row {
+    /// What was measured with a workload.
+    pub(crate) fn of(&self, workload: Workload) -> Option<Measured> {
+        self.measured.get(workload as usize).copied().flatten()
+    }
+}
+
+/// The programs, ready to run.
+struct Programs {
+    churn: PathBuf,
+    compiler: Program,
+    python: Program,
+}
+
+impl Programs {
+    fn measure(&self, workload: Workload, tracers: &Tracers, tracing: Tracing) -> Result<Measured> {
+        match workload {
+            Workload::Loop => churn::measure(&self.churn, 1, tracers, tracing),
+            Workload::TwoLoops => churn::measure(&self.churn, 2, tracers, tracing),
+            Workload::Compiler => self.compiler.measure(tracers, tracing),
+            Workload::Python => self.python.measure(tracers, tracing),
+        }
+    }
 }
 
 /// Measures everything `rounds` times; of each the least time counts, since whatever else runs only adds to it.
 pub(crate) fn measure(tracers: &Tracers, rounds: u32) -> Result<Vec<Row>> {
-    let program = churn::compile(&tracers.work)?;
-    let compilation = Compilation::prepare(&tracers.work)?;
-    let row = |tracing| Row { tracing, churn: None, compilation: None };
+    let programs = Programs {
+        churn: churn::compile(&tracers.work)?,
+        compiler: Program::compiler(&tracers.work)?,
+        python: Program::python()?,
+    };
+    let row = |tracing| Row { tracing, measured: [None; Workload::ALL.len()] };
     let mut rows: Vec<Row> = Tracing::ALL.into_iter().map(row).collect();
     // Rounds, not repetitions: a slow minute of the machine then hits all alike.
     for round in 1..=rounds {
         for row in rows.iter_mut().filter(|row| tracers.have(row.tracing)) {
             eprintln!("round {round} of {rounds}: {}", row.tracing.name());
-            keep_least(&mut row.churn, churn::measure(&program, tracers, row.tracing)?);
-            keep_least(&mut row.compilation, compilation.measure(tracers, row.tracing)?);
+            for (workload, kept) in Workload::ALL.into_iter().zip(&mut row.measured) {
+                keep_least(kept, programs.measure(workload, tracers, row.tracing)?);
+            }
         }
     }
     Ok(rows)

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::compiler::Compilation;
+use crate::program::Program;
 
 /// Fewer, and the program was not really traced.
 const LEAST_ALLOCATIONS: u64 = 5000;
@@ -79,7 +79,7 @@ fn subjects(work: &Path) -> Result<Vec<Subject>> {
         command: command.iter().map(ToString::to_string).collect(),
         environment,
     };
-    let compilation = Compilation::prepare(work)?;
+    let compiler = Program::compiler(work)?;
     let rustc = output(Command::new("rustc").args(["--print", "sysroot"]))? + "/bin/rustc";
     let made = work.join("tiny").to_string_lossy().into_owned();
     Ok(vec![
@@ -88,7 +88,7 @@ fn subjects(work: &Path) -> Result<Vec<Subject>> {
             &["/usr/bin/python3", &workload("busy.py")],
             &[("PYTHONMALLOC", "malloc")],
         ),
-        Subject { name: "cc1plus -O2", command: compilation.command(), environment: &[] },
+        Subject { name: "cc1plus -O2", command: compiler.words().to_vec(), environment: &[] },
         subject(
             "rustc (Rust and LLVM, static jemalloc)",
             &[&rustc, "--edition", "2024", "-o", &made, &workload("tiny.rs")],

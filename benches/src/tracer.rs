@@ -2,6 +2,7 @@
 //!
 //! In: a PID. Out: a tracer that is ready, and when it is stopped, evidence that it did trace.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,9 +12,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
 
+use crate::evidence::{self, Evidence};
 use crate::listen::Listener;
+use crate::traps::Traps;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -22,25 +24,42 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) enum Tracing {
     /// Not at all.
     Untraced,
-    /// By outlive, every allocation.
-    Exact,
+    /// Trapped where outlive would trap it, and nothing done about it.
+    Traps,
     /// By outlive, one allocation every 512 KiB on average.
     Sampled,
+    /// By outlive, every allocation.
+    Exact,
     /// By memleak, every allocation.
     Memleak,
+    /// By heaptrack's library inside the program, every allocation.
+    Heaptrack,
+    /// By valgrind's massif, which runs the program.
+    Massif,
 }
 
 impl Tracing {
     /// All, in the order of the table.
-    pub(crate) const ALL: [Self; 4] = [Self::Untraced, Self::Sampled, Self::Exact, Self::Memleak];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Untraced,
+        Self::Traps,
+        Self::Sampled,
+        Self::Exact,
+        Self::Memleak,
+        Self::Heaptrack,
+        Self::Massif,
+    ];
 
     /// Its name in tables.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Untraced => "untraced",
+            Self::Traps => "bare traps",
             Self::Sampled => "outlive, sampled (512 KiB)",
             Self::Exact => "outlive, exact",
             Self::Memleak => "memleak (libbpf-tools)",
+            Self::Heaptrack => "heaptrack (preloaded)",
+            Self::Massif => "massif (valgrind)",
         }
     }
 }
@@ -51,31 +70,48 @@ pub(crate) struct Tracers {
     pub(crate) outlive: PathBuf,
     /// The binary of memleak, if there is one.
     pub(crate) memleak: Option<PathBuf>,
+    /// A root directory with heaptrack and valgrind as Debian packs them, if there is one.
+    pub(crate) launchers: Option<PathBuf>,
     /// A directory for what is compiled and written.
     pub(crate) work: PathBuf,
-}
-
-/// What a tracer says about its own work, once it is known to have traced the workload.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Evidence {
-    /// Events lost, if the tracer tells.
-    pub(crate) lost_events: Option<u64>,
 }
 
 impl Tracers {
     /// Whether there is what this takes.
     pub(crate) fn have(&self, tracing: Tracing) -> bool {
-        tracing != Tracing::Memleak || self.memleak.is_some()
+        match tracing {
+            Tracing::Memleak => self.memleak.is_some(),
+            Tracing::Heaptrack | Tracing::Massif => self.launchers.is_some(),
+            _ => true,
+        }
+    }
+
+    /// What has to run the program; empty when it runs by itself and a tracer attaches to it.
+    pub(crate) fn launcher(&self, tracing: Tracing) -> Result<Vec<OsString>> {
+        let words = match (tracing, &self.launchers) {
+            (Tracing::Heaptrack, Some(root)) => heaptrack(root, &self.written_inside())?,
+            (Tracing::Massif, Some(root)) => massif(root, &self.written_inside()),
+            _ => Vec::new(),
+        };
+        Ok(words)
+    }
+
+    /// What a tracer inside the program writes.
+    fn written_inside(&self) -> PathBuf {
+        self.work.join("written-inside")
     }
 
     /// Traces a process; returns when the probes are in place.
     pub(crate) fn start(&self, tracing: Tracing, pid: u32) -> Result<Running> {
         let running = match (tracing, &self.memleak) {
             (Tracing::Untraced, _) => Ok(Running::Nothing),
+            (Tracing::Traps, _) => Traps::set(pid).map(Running::Traps),
             (Tracing::Exact, _) => self.outlive(pid, &["--exact"]),
             (Tracing::Sampled, _) => self.outlive(pid, &["--sample", "512KiB"]),
             (Tracing::Memleak, Some(program)) => self.memleak(program, pid),
             (Tracing::Memleak, None) => bail!("there is no memleak"),
+            (Tracing::Heaptrack, _) => Ok(Running::Heaptrack(self.written_inside())),
+            (Tracing::Massif, _) => Ok(Running::Massif(self.written_inside())),
         };
         running.with_context(|| format!("{} does not start", tracing.name()))
     }
@@ -108,33 +144,77 @@ impl Tracers {
     }
 }
 
+/// heaptrack's own script does the same, and has what the library writes read by another program.
+fn heaptrack(root: &Path, written: &Path) -> Result<Vec<OsString>> {
+    let library = root.join("usr/lib/heaptrack/libheaptrack_preload.so");
+    library.metadata().context("the package of heaptrack has no library to preload")?;
+    // Libraries that it needs, and the host need not have.
+    let others = root.join("usr/lib/x86_64-linux-gnu");
+    let set = |name: &str, value: &Path| {
+        let mut word = OsString::from(name);
+        word.push("=");
+        word.push(value);
+        word
+    };
+    Ok(vec![
+        OsString::from("env"),
+        set("LD_PRELOAD", &library),
+        set("LD_LIBRARY_PATH", &others),
+        set("DUMP_HEAPTRACK_OUTPUT", written),
+    ])
+}
+
+fn massif(root: &Path, written: &Path) -> Vec<OsString> {
+    let mut libraries = OsString::from("VALGRIND_LIB=");
+    libraries.push(root.join("usr/libexec/valgrind"));
+    let mut output = OsString::from("--massif-out-file=");
+    output.push(written);
+    let program = root.join("usr/bin/valgrind.bin").into_os_string();
+    vec!["env".into(), libraries, program, "--quiet".into(), "--tool=massif".into(), output]
+}
+
 /// A tracer at work.
 pub(crate) enum Running {
     /// None is.
     Nothing,
+    /// Traps.
+    Traps(Traps),
     /// outlive.
     Outlive { child: Child, listener: Listener, report: PathBuf },
     /// memleak.
     Memleak { child: Child, listener: Listener },
+    /// heaptrack, and what it writes.
+    Heaptrack(PathBuf),
+    /// massif, and what it writes.
+    Massif(PathBuf),
 }
 
 impl Running {
-    /// Stops it and checks that it did its work.
-    ///
-    /// `least` is what the workload alone is sure to keep allocated at its end. It must be far above what the shell
-    /// does that becomes the workload: a tracer that lost its target at the exec has seen that, too.
+    /// Stops it, the program having ended, and checks that it did its work on at least so many allocations
+    /// ([`crate::evidence`]).
     pub(crate) fn stop(self, least: u64) -> Result<Evidence> {
         match self {
             Self::Nothing => Ok(Evidence::default()),
+            Self::Traps(traps) => traps.evidence(least),
             Self::Outlive { mut child, listener, report } => {
                 let succeeded = interrupt(&mut child)?;
                 ensure!(succeeded, "outlive failed: {}", listener.everything().trim());
                 let report = fs::read_to_string(&report).context("there is no report")?;
-                outlive_evidence(&report, least)
+                evidence::of_outlive(&report, least)
             }
             Self::Memleak { mut child, listener } => {
                 interrupt(&mut child)?;
-                memleak_evidence(&listener.everything(), least)
+                evidence::of_memleak(&listener.everything(), least)
+            }
+            Self::Heaptrack(written) => {
+                let evidence = evidence::of_heaptrack(&written, least);
+                fs::remove_file(&written).context("cannot remove what heaptrack wrote")?;
+                evidence
+            }
+            Self::Massif(written) => {
+                let text = fs::read_to_string(&written).context("massif has written nothing")?;
+                fs::remove_file(&written).context("cannot remove what massif wrote")?;
+                evidence::of_massif(&text, least)
             }
         }
     }
@@ -145,49 +225,4 @@ fn interrupt(child: &mut Child) -> Result<bool> {
     let pid = i32::try_from(child.id()).context("not a PID")?;
     kill(Pid::from_raw(pid), Signal::SIGINT).context("cannot interrupt the tracer")?;
     Ok(child.wait().context("cannot wait for the tracer")?.success())
-}
-
-fn outlive_evidence(reports: &str, least: u64) -> Result<Evidence> {
-    let report = reports.lines().last().context("the report is empty")?;
-    let report: Value = serde_json::from_str(report).context("the report is not JSON")?;
-    let hits = report["cost"]["allocate_hits"].as_u64().context("the report tells no hits")?;
-    ensure!(hits >= least, "outlive's probes ran {hits} times, not even {least}");
-    let lost_events =
-        report["loss"]["lost_events"].as_u64().context("the report tells no losses")?;
-    Ok(Evidence { lost_events: Some(lost_events) })
-}
-
-/// memleak tells only what is outstanding, for the ten largest stacks: `N bytes in N allocations from stack`.
-fn memleak_evidence(said: &str, least: u64) -> Result<Evidence> {
-    let stacks =
-        said.lines().filter_map(|line| line.trim().strip_suffix(" allocations from stack"));
-    let counts = stacks.filter_map(|stack| stack.rsplit(' ').next()?.parse::<u64>().ok());
-    let outstanding: u64 = counts.sum();
-    ensure!(
-        outstanding >= least,
-        "memleak saw {outstanding} outstanding allocations, not even {least}: {}",
-        said.trim()
-    );
-    Ok(Evidence::default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tracer_that_saw_nothing_is_no_measurement() {
-        let report = |hits: u32| {
-            format!(r#"{{"cost":{{"allocate_hits":{hits}}},"loss":{{"lost_events":3}}}}"#)
-        };
-        assert_eq!(outlive_evidence(&report(7), 7).expect("seen").lost_events, Some(3));
-        assert!(outlive_evidence(&report(6), 7).is_err());
-        assert!(outlive_evidence(r#"{"cost":{},"loss":{"lost_events":3}}"#, 7).is_err());
-        assert!(outlive_evidence("", 7).is_err());
-        let stacks = "100 bytes in 5 allocations from stack\r\n\t0 [<1>] main\r\n\
-            60 bytes in 2 allocations from stack\r\n";
-        assert!(memleak_evidence(stacks, 7).is_ok());
-        assert!(memleak_evidence(stacks, 8).is_err());
-        assert!(memleak_evidence("Top 0 stacks with outstanding allocations:", 7).is_err());
-    }
 }

@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
+use crate::program::PYTHON;
 use crate::tracer::Tracers;
 
 /// Where Debian's package tells its version, beside the script that runs memleak.
@@ -16,11 +17,15 @@ pub(crate) fn describe(tracers: &Tracers) -> String {
     let outlive = first_line(&tracers.outlive, &["--version"]);
     let memleak = tracers.memleak.as_deref().map_or("no memleak".to_owned(), memleak);
     let compiler = first_line("g++", &["-dumpfullversion"]);
+    let launchers = ["heaptrack", "valgrind"].map(|name| launcher(tracers, name));
+    let python = first_line(PYTHON, &["--version"]);
     let libc = first_line("getconf", &["GNU_LIBC_VERSION"]);
     [
         outlive.unwrap_or("outlive of unknown version".to_owned()),
         memleak,
+        launchers.join(", "),
         format!("g++ {}", compiler.as_deref().unwrap_or("of unknown version")),
+        python.unwrap_or("Python of unknown version".to_owned()),
         libc.unwrap_or("C library of unknown version".to_owned()),
     ]
     .join(", ")
@@ -32,6 +37,21 @@ fn memleak(program: &Path) -> String {
     match newest.as_deref().and_then(package_version) {
         Some(version) => format!("memleak of libbpf-tools {version}"),
         None => first_line(program, &["--version"]).unwrap_or("memleak of unknown version".into()),
+    }
+}
+
+fn launcher(tracers: &Tracers, name: &str) -> String {
+    let changelogs = tracers.launchers.as_ref().map(|root| root.join("usr/share/doc"));
+    // The library of heaptrack is a package of its own.
+    let newest = changelogs.and_then(|documents| {
+        [name.to_owned(), format!("lib{name}")].into_iter().find_map(|package| {
+            let file = documents.join(package).join("changelog.Debian.gz");
+            first_line("zcat", &[file.as_os_str()])
+        })
+    });
+    match newest.as_deref().and_then(package_version) {
+        Some(version) => format!("{name} {version}"),
+        None => format!("{name} of unknown version"),
     }
 }
 

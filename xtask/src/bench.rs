@@ -3,6 +3,7 @@
 //! In: the workspace and, if they can be had, the other tracers. Out: a table on standard output and
 //! a page of `docs/`.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use clap::ValueEnum;
@@ -15,7 +16,7 @@ use crate::{host, peers, process, product, progress, workspace};
 /// A benchmark.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Benchmark {
-    /// What tracing costs the traced program: outlive against memleak, in one run
+    /// What tracing costs the traced program: outlive against others, in one run
     Overhead,
     /// How many call stacks of real programs reach the thread's root
     Stacks,
@@ -32,7 +33,8 @@ pub(crate) fn bench(benchmark: Benchmark, rounds: u32) -> Result<()> {
     let page = match benchmark {
         Benchmark::Overhead => {
             cargo.args(["overhead", "--rounds", &rounds.to_string()]);
-            add_memleak(&mut cargo);
+            add(&mut cargo, "--memleak", peers::memleak());
+            add(&mut cargo, "--launchers", peers::launchers());
             "docs/benchmarks.md"
         }
         Benchmark::Stacks => {
@@ -50,11 +52,12 @@ pub(crate) fn bench(benchmark: Benchmark, rounds: u32) -> Result<()> {
     process::run(&mut cargo).or_fail("the benchmark failed", "see its message above")
 }
 
-fn add_memleak(cargo: &mut Command) {
-    match peers::memleak() {
-        Ok(memleak) => {
-            cargo.arg("--memleak").arg(memleak);
+/// Adds other tracers, when they can be had.
+fn add(cargo: &mut Command, option: &str, found: Result<PathBuf>) {
+    match found {
+        Ok(path) => {
+            cargo.arg(option).arg(path);
         }
-        Err(error) => progress::say(&format!("memleak cannot be had: {error:#}")),
+        Err(error) => progress::say(&format!("what is for {option} cannot be had: {error:#}")),
     }
 }

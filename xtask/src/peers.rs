@@ -1,7 +1,8 @@
-//! Other tracers, to compare with: memleak of libbpf-tools.
+//! Other tracers, to compare with: memleak of libbpf-tools, heaptrack, valgrind.
 //!
-//! In: Debian's packages. Out: a script that runs it, under `target/tools/peers`. It comes from a newer Debian than
-//! many hosts are, so it is run by that Debian's own loader and libraries; nothing is installed.
+//! In: Debian's packages. Out: what runs them, under `target/tools`. memleak comes from a newer Debian than many hosts
+//! are, so it is run by that Debian's own loader and libraries; the others run inside the program that is traced, with
+//! the host's. Nothing is installed.
 
 use std::fs;
 use std::path::PathBuf;
@@ -28,4 +29,23 @@ pub(crate) fn memleak() -> Result<PathBuf> {
     Apt::new(&directory, SUITE)?.unpack(&PACKAGES, &root)?;
     wrapped::write_script(&root, "usr/sbin/memleak-libbpf", &script)?;
     Ok(script)
+}
+
+/// A release whose libraries run with every host's C library that has come since.
+const OLD_SUITE: &str = "bookworm";
+const LAUNCHERS: [&str; 4] = ["libheaptrack", "libunwind8", "liblzma5", "valgrind"];
+
+/// A root directory with heaptrack and valgrind; they are fetched the first time.
+pub(crate) fn launchers() -> Result<PathBuf> {
+    let directory = workspace::tools().join("launchers");
+    let root = directory.join("root");
+    let complete = directory.join("complete");
+    if complete.exists() {
+        return Ok(root);
+    }
+    let _shown = progress::step("fetching heaptrack and valgrind from Debian");
+    fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
+    Apt::new(&directory, OLD_SUITE)?.unpack(&LAUNCHERS, &root)?;
+    fs::write(&complete, "").with_context(|| format!("cannot write {}", complete.display()))?;
+    Ok(root)
 }

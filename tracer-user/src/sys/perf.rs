@@ -36,6 +36,13 @@ pub fn attach(program: BorrowedFd<'_>, probe: &Probe<'_>) -> io::Result<OwnedFd>
     Ok(event)
 }
 
+/// Has a probe counted and nothing else: what any probe costs at least.
+pub fn count(probe: &Probe<'_>) -> io::Result<OwnedFd> {
+    let event = open(probe)?;
+    control(&event, ENABLE, 0)?;
+    Ok(event)
+}
+
 fn open(probe: &Probe<'_>) -> io::Result<OwnedFd> {
     let kind = read_number(&format!("{UPROBE}/type"), "")?;
     let at_return_bit = read_number(&format!("{UPROBE}/format/retprobe"), "config:")?;

@@ -1,0 +1,33 @@
+"""A program in Python: reads JSON, searches text, and keeps some of it.
+
+Run with PYTHONMALLOC=malloc, every object is a block of malloc's.
+"""
+
+import json
+import re
+
+WORDS = "a map that is only ever written to grows until the killer comes".split()
+ROUNDS = 600
+KEPT = 40
+
+
+def document(number):
+    rows = [{"id": i, "name": WORDS[i % len(WORDS)] * 2, "values": list(range(i % 17))} for i in range(400)]
+    return json.dumps({"number": number, "rows": rows})
+
+
+def read(text):
+    rows = json.loads(text)["rows"]
+    found = re.findall(r'"name": "(\w+)"', text)
+    longest = sorted(set(found), key=len)
+    return [row for row in rows if row["name"] in longest[-KEPT:]]
+
+
+def main():
+    kept = []
+    for number in range(ROUNDS):
+        kept.append(read(document(number))[:KEPT])
+    assert len(kept) == ROUNDS
+
+
+main()
