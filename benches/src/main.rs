@@ -1,12 +1,15 @@
-//! Benchmarks of the whole: what tracing costs the program that is traced, and how complete its stacks are.
+//! Benchmarks of the whole: what tracing costs the program that is traced, how complete its stacks
+//! are, and what outlive keeps up with.
 //!
 //! In: the tracers to compare. Out: a table on standard output and, with `--document`, the page of the documentation.
 
 mod churn;
 mod compiler;
 mod host;
+mod ledger;
 mod listen;
 mod overhead;
+mod pairs;
 mod stacks;
 mod table;
 mod tracer;
@@ -33,11 +36,14 @@ enum Benchmark {
     /// The same programs untraced, traced by outlive, and traced by memleak
     Overhead(Overhead),
     /// How many call stacks of real programs are complete
-    Stacks(Stacks),
+    Stacks(OfOutlive),
+    /// Ten million live blocks, and as many pairs of malloc and free as probes let through
+    Ledger(OfOutlive),
 }
 
+/// A benchmark of outlive alone.
 #[derive(clap::Args)]
-struct Stacks {
+struct OfOutlive {
     /// The binary of outlive
     #[arg(long, env = "OUTLIVE_BIN", value_name = "FILE")]
     outlive: PathBuf,
@@ -72,6 +78,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().benchmark {
         Benchmark::Overhead(arguments) => measure_overhead(arguments),
         Benchmark::Stacks(arguments) => count_stacks(&arguments),
+        Benchmark::Ledger(arguments) => measure_ledger(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -92,10 +99,18 @@ fn measure_overhead(arguments: Overhead) -> Result<()> {
     document.map_or(Ok(()), |path| write(&path, &page))
 }
 
-fn count_stacks(arguments: &Stacks) -> Result<()> {
+fn count_stacks(arguments: &OfOutlive) -> Result<()> {
     create(&arguments.work)?;
     let rows = stacks::measure(&arguments.outlive, &arguments.work)?;
     let page = stacks::page(&rows, &host::describe());
+    print!("{page}");
+    arguments.document.as_deref().map_or(Ok(()), |path| write(path, &page))
+}
+
+fn measure_ledger(arguments: &OfOutlive) -> Result<()> {
+    create(&arguments.work)?;
+    let results = ledger::measure(&arguments.outlive, &arguments.work)?;
+    let page = ledger::page(&results, &host::describe());
     print!("{page}");
     arguments.document.as_deref().map_or(Ok(()), |path| write(path, &page))
 }

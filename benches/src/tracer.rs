@@ -119,6 +119,35 @@ pub(crate) enum Running {
 }
 
 impl Running {
+    /// outlive's process.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Outlive { child, .. } => Some(child.id()),
+            _ => None,
+        }
+    }
+
+    /// Stops outlive. Gives its last report, and the most memory that was resident, bytes.
+    pub(crate) fn report(self) -> Result<(Value, u64)> {
+        let Self::Outlive { mut child, listener, report } = self else {
+            bail!("outlive does not run")
+        };
+        let interrupted = kill(nix_pid(&child)?, Signal::SIGINT);
+        interrupted.context("cannot interrupt outlive")?;
+        let mut highest = 0;
+        let status = loop {
+            if let Some(status) = child.try_wait().context("cannot wait for outlive")? {
+                break status;
+            }
+            // Once it is ending it has no memory any more.
+            highest = highest.max(memory_bytes(child.id(), "VmHWM").unwrap_or(0));
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        ensure!(status.success(), "outlive failed: {}", listener.everything().trim());
+        let reports = fs::read_to_string(&report).context("there is no report")?;
+        Ok((last_report(&reports)?, highest))
+    }
+
     /// Stops it and checks that it did its work.
     ///
     /// `least` is what the workload alone is sure to keep allocated at its end. It must be far above what the shell
@@ -126,12 +155,7 @@ impl Running {
     pub(crate) fn stop(self, least: u64) -> Result<Evidence> {
         match self {
             Self::Nothing => Ok(Evidence::default()),
-            Self::Outlive { mut child, listener, report } => {
-                let succeeded = interrupt(&mut child)?;
-                ensure!(succeeded, "outlive failed: {}", listener.everything().trim());
-                let report = fs::read_to_string(&report).context("there is no report")?;
-                outlive_evidence(&report, least)
-            }
+            Self::Outlive { .. } => outlive_evidence(&self.report()?.0, least),
             Self::Memleak { mut child, listener } => {
                 interrupt(&mut child)?;
                 memleak_evidence(&listener.everything(), least)
@@ -140,16 +164,30 @@ impl Running {
     }
 }
 
+/// Memory of a process by its name in `/proc/PID/status`, bytes.
+pub(crate) fn memory_bytes(pid: u32, name: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("it has ended")?;
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib = value.and_then(|value| value.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kib.with_context(|| format!("process {pid} has no {name}"))? * 1024)
+}
+
 /// Ends a tracer as Ctrl-C would. One that ended with its target is only waited for.
 fn interrupt(child: &mut Child) -> Result<bool> {
-    let pid = i32::try_from(child.id()).context("not a PID")?;
-    kill(Pid::from_raw(pid), Signal::SIGINT).context("cannot interrupt the tracer")?;
+    kill(nix_pid(child)?, Signal::SIGINT).context("cannot interrupt the tracer")?;
     Ok(child.wait().context("cannot wait for the tracer")?.success())
 }
 
-fn outlive_evidence(reports: &str, least: u64) -> Result<Evidence> {
+fn nix_pid(child: &Child) -> Result<Pid> {
+    Ok(Pid::from_raw(i32::try_from(child.id()).context("not a PID")?))
+}
+
+fn last_report(reports: &str) -> Result<Value> {
     let report = reports.lines().last().context("the report is empty")?;
-    let report: Value = serde_json::from_str(report).context("the report is not JSON")?;
+    serde_json::from_str(report).context("the report is not JSON")
+}
+
+fn outlive_evidence(report: &Value, least: u64) -> Result<Evidence> {
     let hits = report["cost"]["allocate_hits"].as_u64().context("the report tells no hits")?;
     ensure!(hits >= least, "outlive's probes ran {hits} times, not even {least}");
     let lost_events =
@@ -177,13 +215,14 @@ mod tests {
 
     #[test]
     fn a_tracer_that_saw_nothing_is_no_measurement() {
+        let evidence = |text: &str| outlive_evidence(&last_report(text)?, 7);
         let report = |hits: u32| {
             format!(r#"{{"cost":{{"allocate_hits":{hits}}},"loss":{{"lost_events":3}}}}"#)
         };
-        assert_eq!(outlive_evidence(&report(7), 7).expect("seen").lost_events, Some(3));
-        assert!(outlive_evidence(&report(6), 7).is_err());
-        assert!(outlive_evidence(r#"{"cost":{},"loss":{"lost_events":3}}"#, 7).is_err());
-        assert!(outlive_evidence("", 7).is_err());
+        assert_eq!(evidence(&report(7)).expect("seen").lost_events, Some(3));
+        assert!(evidence(&report(6)).is_err());
+        assert!(evidence(r#"{"cost":{},"loss":{"lost_events":3}}"#).is_err());
+        assert!(evidence("").is_err());
         let stacks = "100 bytes in 5 allocations from stack\r\n\t0 [<1>] main\r\n\
             60 bytes in 2 allocations from stack\r\n";
         assert!(memleak_evidence(stacks, 7).is_ok());

@@ -19,6 +19,8 @@ pub(crate) enum Benchmark {
     Overhead,
     /// How many call stacks of real programs reach the thread's root
     Stacks,
+    /// What `--exact` takes for ten million live blocks, and what it keeps up with
+    Ledger,
 }
 
 /// Runs a benchmark.
@@ -36,6 +38,10 @@ pub(crate) fn bench(benchmark: Benchmark, rounds: u32) -> Result<()> {
         Benchmark::Stacks => {
             cargo.arg("stacks");
             "docs/stacks.md"
+        }
+        Benchmark::Ledger => {
+            cargo.arg("ledger");
+            "docs/ledger.md"
         }
     };
     cargo.arg("--outlive").arg(workspace::outlive());
