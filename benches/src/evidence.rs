@@ -19,10 +19,14 @@ pub(crate) struct Evidence {
     pub(crate) lost_events: Option<u64>,
 }
 
-/// The last report of outlive.
-pub(crate) fn of_outlive(reports: &str, least: u64) -> Result<Evidence> {
+/// The last report that outlive wrote.
+pub(crate) fn last_report(reports: &str) -> Result<Value> {
     let report = reports.lines().last().context("the report is empty")?;
-    let report: Value = serde_json::from_str(report).context("the report is not JSON")?;
+    serde_json::from_str(report).context("the report is not JSON")
+}
+
+/// outlive's last report.
+pub(crate) fn of_outlive(report: &Value, least: u64) -> Result<Evidence> {
     let hits = report["cost"]["allocate_hits"].as_u64().context("the report tells no hits")?;
     ensure!(hits >= least, "outlive's probes ran {hits} times, not even {least}");
     let lost_events =
@@ -75,10 +79,11 @@ mod tests {
         let report = |hits: u32| {
             format!(r#"{{"cost":{{"allocate_hits":{hits}}},"loss":{{"lost_events":3}}}}"#)
         };
-        assert_eq!(of_outlive(&report(7), 7).expect("seen").lost_events, Some(3));
-        assert!(of_outlive(&report(6), 7).is_err());
-        assert!(of_outlive(r#"{"cost":{},"loss":{"lost_events":3}}"#, 7).is_err());
-        assert!(of_outlive("", 7).is_err());
+        let outlive = |text: &str| of_outlive(&last_report(text)?, 7);
+        assert_eq!(outlive(&report(7)).expect("seen").lost_events, Some(3));
+        assert!(outlive(&report(6)).is_err());
+        assert!(outlive(r#"{"cost":{},"loss":{"lost_events":3}}"#).is_err());
+        assert!(outlive("").is_err());
         let stacks = "100 bytes in 5 allocations from stack\r\n\t0 [<1>] main\r\n\
             60 bytes in 2 allocations from stack\r\n";
         assert!(of_memleak(stacks, 7).is_ok());

@@ -1,12 +1,15 @@
-//! Benchmarks of the whole: what tracing costs the program that is traced, how complete its stacks are, how fast they are named.
+//! Benchmarks of the whole: what tracing costs the program that is traced, how complete its stacks are, how fast they are
+//! named, and what outlive keeps up with.
 //!
 //! In: the tracers to compare. Out: a table on standard output and, with `--document`, the page of the documentation.
 
 mod churn;
 mod evidence;
 mod host;
+mod ledger;
 mod listen;
 mod overhead;
+mod pairs;
 mod program;
 mod stacks;
 mod symbols;
@@ -36,7 +39,9 @@ enum Benchmark {
     /// The same programs untraced, traced by outlive, and by others
     Overhead(Overhead),
     /// How many call stacks of real programs are complete
-    Stacks(Stacks),
+    Stacks(OfOutlive),
+    /// Ten million live blocks, and as many pairs of malloc and free as probes let through
+    Ledger(OfOutlive),
     /// How long naming the stacks of large programs takes
     Symbols(Symbols),
 }
@@ -57,8 +62,9 @@ struct Symbols {
     document: Option<PathBuf>,
 }
 
+/// A benchmark of outlive alone.
 #[derive(clap::Args)]
-struct Stacks {
+struct OfOutlive {
     /// The binary of outlive
     #[arg(long, env = "OUTLIVE_BIN", value_name = "FILE")]
     outlive: PathBuf,
@@ -97,6 +103,7 @@ fn main() -> ExitCode {
         Benchmark::Overhead(arguments) => measure_overhead(arguments),
         Benchmark::Stacks(arguments) => count_stacks(&arguments),
         Benchmark::Symbols(arguments) => time_naming(&arguments),
+        Benchmark::Ledger(arguments) => measure_ledger(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -117,7 +124,7 @@ fn measure_overhead(arguments: Overhead) -> Result<()> {
     document.map_or(Ok(()), |path| write(&path, &page))
 }
 
-fn count_stacks(arguments: &Stacks) -> Result<()> {
+fn count_stacks(arguments: &OfOutlive) -> Result<()> {
     create(&arguments.work)?;
     let rows = stacks::measure(&arguments.outlive, &arguments.work)?;
     let page = stacks::page(&rows, &host::describe());
@@ -129,6 +136,14 @@ fn time_naming(arguments: &Symbols) -> Result<()> {
     create(&arguments.work)?;
     let rows = symbols::measure(&arguments.outlive, &arguments.work, arguments.rounds)?;
     let page = symbols::page(&rows, &host::describe());
+    print!("{page}");
+    arguments.document.as_deref().map_or(Ok(()), |path| write(path, &page))
+}
+
+fn measure_ledger(arguments: &OfOutlive) -> Result<()> {
+    create(&arguments.work)?;
+    let results = ledger::measure(&arguments.outlive, &arguments.work)?;
+    let page = ledger::page(&results, &host::describe());
     print!("{page}");
     arguments.document.as_deref().map_or(Ok(()), |path| write(path, &page))
 }

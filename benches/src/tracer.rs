@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use crate::evidence::{self, Evidence};
 use crate::listen::Listener;
@@ -190,18 +191,42 @@ pub(crate) enum Running {
 }
 
 impl Running {
+    /// outlive's process.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Outlive { child, .. } => Some(child.id()),
+            _ => None,
+        }
+    }
+
+    /// Stops outlive. Gives its last report, and the most memory that was resident, bytes.
+    pub(crate) fn report(self) -> Result<(Value, u64)> {
+        let Self::Outlive { mut child, listener, report } = self else {
+            bail!("outlive does not run")
+        };
+        let interrupted = kill(nix_pid(&child)?, Signal::SIGINT);
+        interrupted.context("cannot interrupt outlive")?;
+        let mut highest = 0;
+        let status = loop {
+            if let Some(status) = child.try_wait().context("cannot wait for outlive")? {
+                break status;
+            }
+            // Once it is ending it has no memory any more.
+            highest = highest.max(memory_bytes(child.id(), "VmHWM").unwrap_or(0));
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        ensure!(status.success(), "outlive failed: {}", listener.everything().trim());
+        let reports = fs::read_to_string(&report).context("there is no report")?;
+        Ok((evidence::last_report(&reports)?, highest))
+    }
+
     /// Stops it, the program having ended, and checks that it did its work on at least so many allocations
     /// ([`crate::evidence`]).
     pub(crate) fn stop(self, least: u64) -> Result<Evidence> {
         match self {
             Self::Nothing => Ok(Evidence::default()),
             Self::Traps(traps) => traps.evidence(least),
-            Self::Outlive { mut child, listener, report } => {
-                let succeeded = interrupt(&mut child)?;
-                ensure!(succeeded, "outlive failed: {}", listener.everything().trim());
-                let report = fs::read_to_string(&report).context("there is no report")?;
-                evidence::of_outlive(&report, least)
-            }
+            Self::Outlive { .. } => evidence::of_outlive(&self.report()?.0, least),
             Self::Memleak { mut child, listener } => {
                 interrupt(&mut child)?;
                 evidence::of_memleak(&listener.everything(), least)
@@ -220,9 +245,20 @@ impl Running {
     }
 }
 
+/// Memory of a process by its name in `/proc/PID/status`, bytes.
+pub(crate) fn memory_bytes(pid: u32, name: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("it has ended")?;
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib = value.and_then(|value| value.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kib.with_context(|| format!("process {pid} has no {name}"))? * 1024)
+}
+
 /// Ends a tracer as Ctrl-C would. One that ended with its target is only waited for.
 fn interrupt(child: &mut Child) -> Result<bool> {
-    let pid = i32::try_from(child.id()).context("not a PID")?;
-    kill(Pid::from_raw(pid), Signal::SIGINT).context("cannot interrupt the tracer")?;
+    kill(nix_pid(child)?, Signal::SIGINT).context("cannot interrupt the tracer")?;
     Ok(child.wait().context("cannot wait for the tracer")?.success())
+}
+
+fn nix_pid(child: &Child) -> Result<Pid> {
+    Ok(Pid::from_raw(i32::try_from(child.id()).context("not a PID")?))
 }

@@ -22,6 +22,8 @@ pub(crate) enum Benchmark {
     Stacks,
     /// How long naming the stacks of large programs takes
     Symbols,
+    /// What `--exact` takes for ten million live blocks, and what it keeps up with
+    Ledger,
 }
 
 /// Runs a benchmark.
@@ -44,6 +46,10 @@ pub(crate) fn bench(benchmark: Benchmark, rounds: u32) -> Result<()> {
         Benchmark::Symbols => {
             cargo.args(["symbols", "--rounds", &rounds.to_string()]);
             "docs/symbols-benchmark.md"
+        }
+        Benchmark::Ledger => {
+            cargo.arg("ledger");
+            "docs/ledger.md"
         }
     };
     cargo.arg("--outlive").arg(workspace::outlive());

@@ -1,7 +1,10 @@
 //! Outstanding allocations of one process, by call site. Pure: events in, [`snapshot::Snapshot`] out.
 
+mod ages;
+mod blocks;
 pub mod book;
 pub mod estimate;
+mod gather;
 pub mod mappings;
 #[cfg(test)]
 mod model_test;

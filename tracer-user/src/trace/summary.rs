@@ -37,7 +37,7 @@ pub fn loss(
     let count = |counter| facts.counts.get(counter);
     let mapping_sites = mappings.into_iter().flat_map(|mappings| &mappings.sites);
     let mapping_stacks = mapping_sites.map(|mapping| mapping.site.stack_id);
-    let ids = process.ledger.stack_ids().iter().copied().chain(mapping_stacks);
+    let ids = process.ledger.stack_ids().chain(mapping_stacks);
     let ends: Vec<StackEnd> = stacks.ends(ids).collect();
     let counted =
         |wanted: &dyn Fn(StackEnd) -> bool| ends.iter().filter(|end| wanted(**end)).count() as u64;

@@ -2,7 +2,8 @@
 
 use super::{MappingBook, Site};
 use crate::collector::mapping::Backing;
-use crate::ledger::book::{age_histogram, median_birth, per_second, seconds_between};
+use crate::ledger::ages::{AgeHistogram, add_age, median_birth, seconds_between};
+use crate::ledger::gather::per_second;
 use crate::ledger::snapshot::{Estimate, Filter, SiteSnapshot};
 
 /// A call site that maps memory for the program. Its bytes and counts are exact.
@@ -116,7 +117,11 @@ impl MappingBook {
     }
 
     fn site_snapshot(&self, site: &Site, mut live: Gathered, now_ns: u64) -> MappingSite {
-        live.births.sort_unstable_by_key(|(at_ns, _)| *at_ns);
+        let mut histogram = AgeHistogram::default();
+        for (at_ns, weight) in &live.births {
+            add_age(&mut histogram, *at_ns, now_ns, *weight);
+        }
+        let oldest_ns = live.births.iter().map(|(at_ns, _)| *at_ns).min();
         let age_s = |at_ns| seconds_between(at_ns, now_ns);
         let live_bytes = exact(live.bytes);
         let snapshot = SiteSnapshot {
@@ -127,9 +132,9 @@ impl MappingBook {
             allocated_count: site.mapped_count as f64,
             freed_count: site.gone_count as f64,
             freed_bytes: site.unmapped_bytes as f64,
-            oldest_age_s: live.births.first().map_or(0.0, |(at_ns, _)| age_s(*at_ns)),
-            median_age_s: median_birth(&live.births).map_or(0.0, age_s),
-            age_histogram: age_histogram(&live.births, now_ns),
+            oldest_age_s: oldest_ns.map_or(0.0, age_s),
+            median_age_s: median_birth(&mut live.births, true).map_or(0.0, age_s),
+            age_histogram: histogram,
             growth_bytes_per_s: per_second(live_bytes, seconds_between(self.start_ns, now_ns)),
         };
         MappingSite { site: snapshot, backing: site.key.backing }
