@@ -9,6 +9,7 @@
 //! | [`units`] | text and numbers | sizes, durations |
 //! | [`sys`] | | every system call and every `unsafe` |
 //! | [`target`] | a PID | a checked process: its modules, rights, identity |
+//! | [`golang`] | a process | a Go runtime's heap profile, sampled objects, code |
 //! | [`allocators`] | modules | functions to hook |
 //! | [`unwind`] | `.eh_frame` of modules | tables that kernel programs walk stacks by |
 //! | [`probes`] | functions | where exactly to probe, and the links |
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod collector;
 pub mod doctor;
 pub mod fault;
+pub mod golang;
 pub mod ledger;
 pub mod probes;
 pub mod report;

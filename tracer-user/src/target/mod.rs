@@ -7,6 +7,7 @@ pub mod address_space;
 mod container;
 pub mod elf;
 mod file_bytes;
+pub mod image;
 pub mod mapped;
 pub mod maps;
 pub mod memory;
@@ -14,6 +15,7 @@ pub mod modules;
 mod open;
 pub mod page_range;
 pub mod proc_dir;
+pub mod remote_memory;
 mod status;
 pub mod symbols;
 pub mod vdso;
@@ -25,9 +27,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use address_space::AddressSpace;
+pub use image::Image;
 pub use modules::ModuleTable;
 pub use open::{Kind, Target};
 pub use page_range::PageRange;
+pub use remote_memory::RemoteMemory;
 
 /// A process (thread group) as the initial PID namespace numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
