@@ -17,6 +17,7 @@
 //! | [`ledger`] | events | outstanding allocations by call site, with intervals |
 //! | [`symbolise`] | addresses | functions, files, lines |
 //! | [`report`] | all of it | text, JSON |
+//! | [`snapshot`] | a Go process | a report of an instant |
 //! | [`trace`] | targets | a report now and then: the pipeline put together |
 //! | [`doctor`] | host and process | findings with remedies |
 //! | [`cli`] | the command line | an exit status |
@@ -30,6 +31,7 @@ pub mod golang;
 pub mod ledger;
 pub mod probes;
 pub mod report;
+pub mod snapshot;
 pub mod symbolise;
 pub mod sys;
 pub mod target;

@@ -13,7 +13,7 @@ use crate::source::{self, File, line_of, words};
 use crate::workspace;
 
 /// The product's modules; each may name itself and those before it.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "fault",
     "units",
     "sys",
@@ -27,6 +27,7 @@ const ORDER: [&str; 16] = [
     "analysis",
     "symbolise",
     "report",
+    "snapshot",
     "trace",
     "doctor",
     "cli",

@@ -5,6 +5,7 @@ mod attach;
 mod output;
 mod run;
 mod signals;
+mod snapshot;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,7 @@ pub fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Attach(attach) => attach::attach(&attach, &arguments.global),
         Command::Run(run) => run::run(&run, &arguments.global),
+        Command::Snapshot(snapshot) => snapshot::snapshot(&snapshot, &arguments.global),
         Command::Doctor(doctor) => {
             crate::doctor::examine(doctor.pid, doctor.json).map(Outcome::Own)
         }

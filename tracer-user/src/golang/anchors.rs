@@ -104,7 +104,10 @@ fn references(code: &GoCode, function: Range<u64>) -> Vec<Reference> {
     let start = code.text().0.wrapping_add(function.start);
     let size = function.end.saturating_sub(function.start).min(MAX_CODE_BYTES);
     let bytes = code.image().bytes_up_to(ElfAddr(start), size).unwrap_or_default();
-    Decoder::with_ip(64, &bytes, start, DecoderOptions::NONE).iter().map(|i| reference(&i)).collect()
+    Decoder::with_ip(64, &bytes, start, DecoderOptions::NONE)
+        .iter()
+        .map(|i| reference(&i))
+        .collect()
 }
 
 fn reference(instruction: &Instruction) -> Reference {
@@ -126,7 +129,9 @@ fn reference(instruction: &Instruction) -> Reference {
         what,
         size: instruction.memory_size().size(),
         target: memory.then(|| ElfAddr(instruction.ip_rel_memory_address())),
-        compares: number.filter(|_| is_comparison && register).map(|n| (instruction.op0_register(), n)),
+        compares: number
+            .filter(|_| is_comparison && register)
+            .map(|n| (instruction.op0_register(), n)),
     }
 }
 
@@ -195,9 +200,8 @@ mod tests {
     #[test]
     fn a_rate_is_what_is_compared_with_one() {
         // mov rax,[rip+0x10]; mov rcx,[rip+0x20]; cmp rcx,1
-        let code = [
-            0x48, 0x8b, 0x05, 0x10, 0, 0, 0, 0x48, 0x8b, 0x0d, 0x20, 0, 0, 0, 0x48, 0x83, 0xf9, 1,
-        ];
+        let code =
+            [0x48, 0x8b, 0x05, 0x10, 0, 0, 0, 0x48, 0x8b, 0x0d, 0x20, 0, 0, 0, 0x48, 0x83, 0xf9, 1];
         assert_eq!(compared_with_one(&decode(&code)), Some(ElfAddr(0x1000 + 14 + 0x20)));
         // cmp qword ptr [rip+0x30],1
         let code = [0x48, 0x83, 0x3d, 0x30, 0, 0, 0, 1];

@@ -199,7 +199,8 @@ fn read_bucket(
     let size = stack_bytes + (1 + FUTURE_CYCLES) * layout.cycle_size;
     let Some(tail_at) = at.0.checked_add(layout.size) else { return Ok(None) };
     let Some(tail) = ahead.read(VirtAddr(tail_at), size as usize)? else { return Ok(None) };
-    let part = |number: u64| counts(&tail, stack_bytes + number * layout.cycle_size, object_bytes, layout);
+    let part =
+        |number: u64| counts(&tail, stack_bytes + number * layout.cycle_size, object_bytes, layout);
     let bucket = Bucket {
         address: at,
         object_bytes,
@@ -230,7 +231,8 @@ fn check_stacks(list: &[Bucket], text: &Range<VirtAddr>) -> Result<(), GoError> 
     let addresses = list.iter().flat_map(|bucket| &bucket.stack);
     let inside = addresses.filter(|address| text.contains(address)).count();
     if inside * 2 < all {
-        let reason = format!("only {inside} of {all} addresses in its heap profile are in its code");
+        let reason =
+            format!("only {inside} of {all} addresses in its heap profile are in its code");
         return Err(GoError::refused(reason));
     }
     Ok(())
@@ -267,10 +269,8 @@ mod tests {
 
     fn read(first: u64, cycle: u32) -> Result<Buckets, GoError> {
         let (head, cycle) = ([first], [cycle << 1]);
-        let place = ProfilePlace {
-            head: VirtAddr(address(&head)),
-            cycle: VirtAddr(cycle.as_ptr() as u64),
-        };
+        let place =
+            ProfilePlace { head: VirtAddr(address(&head)), cycle: VirtAddr(cycle.as_ptr() as u64) };
         Buckets::read(&own(), place, &layout("go1.24"), &(VirtAddr(0x1000)..VirtAddr(0x2000)))
     }
 
@@ -317,7 +317,10 @@ mod tests {
         // runtime/pprof's scaleHeapSample, in Go, gives these.
         assert_eq!(scale(1, 64, 512 << 10), (8192, 524_320));
         assert_eq!(scale(3, 3 << 20, 512 << 10), (3, 3_638_089));
-        assert_eq!((scale(7, 70, 1), scale(0, 5, 100), scale(5, 0, 100)), ((7, 70), (0, 0), (0, 0)));
+        assert_eq!(
+            (scale(7, 70, 1), scale(0, 5, 100), scale(5, 0, 100)),
+            ((7, 70), (0, 0), (0, 0))
+        );
         assert_eq!(scale(u64::MAX, u64::MAX, 2).0, u64::MAX);
     }
 

@@ -33,7 +33,9 @@ pub enum GoError {
     #[error("its file does not say which version of Go built it")]
     NoVersion,
     /// There is no table of layouts for this version.
-    #[error("it was built with {found}, and outlive knows the structures of Go {oldest} to {newest}")]
+    #[error(
+        "it was built with {found}, and outlive knows the structures of Go {oldest} to {newest}"
+    )]
     UnknownVersion {
         /// What the file says.
         found: String,

@@ -100,7 +100,8 @@ fn words_equal_to(bytes: &[u8], start: u64, value: u64) -> Vec<VirtAddr> {
     let words = bytes.get(skew..).unwrap_or_default().chunks_exact(WORD_BYTES as usize);
     let wanted = value.to_le_bytes();
     let hits = words.enumerate().filter(|(_, word)| *word == wanted);
-    hits.map(|(n, _)| VirtAddr(start.wrapping_add((skew + n * WORD_BYTES as usize) as u64))).collect()
+    hits.map(|(n, _)| VirtAddr(start.wrapping_add((skew + n * WORD_BYTES as usize) as u64)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -114,7 +114,8 @@ impl Pclntab {
         let offsets = [HEADER_BYTES, names, units, files, values, index];
         let in_order = offsets.is_sorted();
         let index_end = index.checked_add(functions.checked_mul(8)?)?.checked_add(4)?;
-        if !in_order || !(1..=MAX_FUNCTIONS).contains(&functions) || index_end > bytes.len() as u64 {
+        if !in_order || !(1..=MAX_FUNCTIONS).contains(&functions) || index_end > bytes.len() as u64
+        {
             return None;
         }
         let quantum = u64::from(bytes[6]);
@@ -282,7 +283,8 @@ fn search(image: &Image) -> Vec<(ElfAddr, u64)> {
                 break;
             };
             let skew = (start.wrapping_neg() & 7) as usize;
-            let starts = (skew..piece.len()).step_by(8).take_while(|at| (*at as u64) < SEARCH_BYTES);
+            let starts =
+                (skew..piece.len()).step_by(8).take_while(|at| (*at as u64) < SEARCH_BYTES);
             let tables = starts.filter(|at| looks_like_a_table(&piece[*at..]));
             found.extend(tables.map(|at| {
                 let left = segment.file_size - from - at as u64;

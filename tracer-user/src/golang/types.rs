@@ -65,16 +65,12 @@ pub fn allocated_at(
 }
 
 /// The name of the type whose description is at an address.
-fn name(
-    code: &GoCode,
-    section: TypeSection,
-    layout: &TypeLayout,
-    at: ElfAddr,
-) -> Option<String> {
+fn name(code: &GoCode, section: TypeSection, layout: &TypeLayout, at: ElfAddr) -> Option<String> {
     let head = code.image().bytes(at, HEAD_BYTES)?;
     let flags = u8_at(&head, layout.tflag)?;
     let offset = u64::try_from(i32_at(&head, layout.name)?).ok()?;
-    let bytes = code.image().bytes_up_to(ElfAddr(section.start.0.checked_add(offset)?), MAX_NAME_BYTES)?;
+    let bytes =
+        code.image().bytes_up_to(ElfAddr(section.start.0.checked_add(offset)?), MAX_NAME_BYTES)?;
     parse_name(&bytes, flags)
 }
 
@@ -96,7 +92,9 @@ mod tests {
     fn names_are_read_and_nonsense_is_not() {
         assert_eq!(parse_name(b"\x01\x0c*main.Result...", 2).as_deref(), Some("main.Result"));
         assert_eq!(parse_name(b"\x01\x05uint8", 0).as_deref(), Some("uint8"));
-        for bytes in [&b""[..], b"\x01", b"\x01\x05uint", b"\x01\x00", b"\x01\x02\x1b[", b"\x01\xff\xff"] {
+        for bytes in
+            [&b""[..], b"\x01", b"\x01\x05uint", b"\x01\x00", b"\x01\x02\x1b[", b"\x01\xff\xff"]
+        {
             assert_eq!(parse_name(bytes, 0), None);
         }
     }

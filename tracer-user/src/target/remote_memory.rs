@@ -91,8 +91,7 @@ impl RemoteMemory {
 
     /// Reads a record of `size` bytes at each address; neighbours are read together.
     pub fn read_records(&self, addresses: &[VirtAddr], size: usize) -> io::Result<Records> {
-        let mut records =
-            Records { size, bytes: Vec::new(), places: vec![None; addresses.len()] };
+        let mut records = Records { size, bytes: Vec::new(), places: vec![None; addresses.len()] };
         let mut order: Vec<usize> = (0..addresses.len()).collect();
         order.sort_unstable_by_key(|index| addresses[*index]);
         let mut batch = Batch::default();
@@ -166,10 +165,8 @@ impl Batch {
             Some((start, last)) if address.saturating_sub(*last) < PAGE_BYTES => {
                 let more = end.saturating_sub(*last);
                 let piece_bytes = *last - *start;
-                self.members.push((
-                    index,
-                    self.bytes - piece_bytes as usize + (address - *start) as usize,
-                ));
+                self.members
+                    .push((index, self.bytes - piece_bytes as usize + (address - *start) as usize));
                 *last += more;
                 self.bytes += more as usize;
             }
