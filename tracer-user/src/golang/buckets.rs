@@ -78,6 +78,30 @@ pub struct Bucket {
 }
 
 impl Bucket {
+    /// A bucket with what is published, and what is not yet in the part that is next but one.
+    #[cfg(test)]
+    pub(crate) fn sample(
+        address: u64,
+        object_bytes: u64,
+        stack: &[u64],
+        published: [u64; 2],
+        later: u64,
+    ) -> Self {
+        let counts = |allocs: u64, frees: u64| Counts {
+            allocs,
+            frees,
+            alloc_bytes: allocs * object_bytes,
+            free_bytes: frees * object_bytes,
+        };
+        Self {
+            address: VirtAddr(address),
+            object_bytes,
+            stack: stack.iter().copied().map(VirtAddr).collect(),
+            active: counts(published[0], published[1]),
+            future: [Counts::default(), counts(later, 0), Counts::default()],
+        }
+    }
+
     /// What the runtime's samples say now, garbage that is not swept yet included.
     pub fn now(&self) -> Counts {
         self.future.iter().fold(self.active, |sum, part| sum.plus(*part))
@@ -89,8 +113,8 @@ impl Bucket {
 pub struct Buckets {
     /// Newest site first.
     pub list: Vec<Bucket>,
-    /// The collection cycle, of which the index of the next part to publish is known.
-    cycle: u32,
+    /// The profile's cycle: it says which part is published next.
+    pub cycle: u32,
     /// A cycle ended each time that the profile was read: its parts may be of two cycles.
     pub torn: bool,
     /// There are more than outlive reads.

@@ -29,6 +29,9 @@ use crate::units::{human_count, human_size};
 const NO_VERDICT: &str =
     "a snapshot shows what is in use, not whether it grows: use `outlive attach`";
 
+/// Samples that a program may well take and free between two looks.
+const CHANGES_MEANWHILE: u64 = 16;
+
 /// How a snapshot is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -184,7 +187,8 @@ fn checked(specials: Specials, buckets: &Buckets, notices: &mut Vec<String>) -> 
         return Some(specials);
     }
     let disagreement = sites::disagreement(buckets, &specials);
-    if disagreement.sites * 2 > buckets.list.len() as u64 && disagreement.objects > 64 {
+    let objects = specials.objects.len() as u64 + CHANGES_MEANWHILE;
+    if disagreement.sites * 2 > buckets.list.len() as u64 && disagreement.objects * 2 > objects {
         notices.push(format!(
             "the live sampled objects were not counted: in {} of {} call sites they are not as many as the profile says",
             disagreement.sites,

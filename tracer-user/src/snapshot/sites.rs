@@ -151,3 +151,74 @@ pub(super) fn disagreement(buckets: &Buckets, specials: &Specials) -> Disagreeme
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golang::buckets::Bucket;
+    use crate::golang::specials::SampledObject;
+
+    const RATE: u64 = 512 << 10;
+
+    fn buckets() -> Buckets {
+        Buckets {
+            list: vec![
+                Bucket::sample(0x10, 64, &[1, 2], [3, 1], 4),
+                Bucket::sample(0x20, 1 << 20, &[1, 2], [5, 0], 0),
+                Bucket::sample(0x30, 4096, &[7], [9, 9], 0),
+            ],
+            ..Buckets::default()
+        }
+    }
+
+    fn specials(of: &[u64]) -> Specials {
+        let object = |bucket: &u64| SampledObject {
+            address: VirtAddr(0),
+            bytes: 0,
+            bucket: VirtAddr(*bucket),
+        };
+        Specials { objects: of.iter().map(object).collect(), ..Specials::default() }
+    }
+
+    #[test]
+    fn buckets_of_one_stack_are_one_site_scaled_one_by_one() {
+        let alive = specials(&[0x10, 0x10, 0x20]);
+        let sites = ProfileSites::of(&buckets(), Some(&alive), RATE);
+        assert_eq!(sites.list.len(), 2);
+        let first = &sites.list[0];
+        let (small, large) = (scale(2, 128, RATE), scale(5, 5 << 20, RATE));
+        assert_eq!(first.live_bytes.value as u64, small.1 + large.1);
+        assert_eq!(first.live_count.value as u64, small.0 + large.0);
+        assert_eq!(first.now_count, scale(6, 384, RATE).0 + large.0);
+        assert_eq!(first.sampled_objects, Some(3));
+        let (low, high) = first.live_bytes.ci95;
+        assert!(low < first.live_bytes.value && first.live_bytes.value < high);
+        assert_eq!(sites.list[1].live_bytes, Estimate::default());
+        assert_eq!(sites.list[1].allocated_bytes, scale(9, 9 * 4096, RATE).1);
+        assert_eq!(sites.totals.live_bytes.value.to_bits(), first.live_bytes.value.to_bits());
+    }
+
+    #[test]
+    fn when_everything_is_recorded_numbers_are_exact() {
+        let sites = ProfileSites::of(&buckets(), None, 1);
+        let exact = ((5 << 20) + 128) as f64;
+        assert_eq!(sites.totals.live_bytes, Estimate { value: exact, ci95: (exact, exact) });
+        assert_eq!(sites.list[0].sampled_objects, None);
+    }
+
+    #[test]
+    fn absurd_numbers_take_no_time_and_do_not_overflow() {
+        let mut buckets = buckets();
+        let absurd = Bucket::sample(0x40, 1, &[9], [u64::MAX, 0], 0);
+        buckets.list.extend([absurd.clone(), absurd]);
+        let sites = ProfileSites::of(&buckets, None, 1);
+        assert_eq!(sites.totals.allocated_bytes, u64::MAX);
+    }
+
+    #[test]
+    fn disagreement_is_counted_in_sites_and_objects() {
+        let alive = specials(&[0x20, 0x20, 0x20, 0x20, 0x20, 0x99]);
+        let found = disagreement(&buckets(), &alive);
+        assert_eq!(found, Disagreement { sites: 1, objects: 6 });
+    }
+}
