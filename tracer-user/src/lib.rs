@@ -9,6 +9,7 @@
 //! | [`units`] | text and numbers | sizes, durations |
 //! | [`sys`] | | every system call and every `unsafe` |
 //! | [`target`] | a PID | a checked process: its modules, rights, identity |
+//! | [`golang`] | a process | a Go runtime's heap profile, sampled objects, code |
 //! | [`allocators`] | modules | functions to hook |
 //! | [`unwind`] | `.eh_frame` of modules | tables that kernel programs walk stacks by |
 //! | [`probes`] | functions | where exactly to probe, and the links |
@@ -16,6 +17,7 @@
 //! | [`ledger`] | events | outstanding allocations by call site, with intervals |
 //! | [`symbolise`] | addresses | functions, files, lines |
 //! | [`report`] | all of it | text, JSON |
+//! | [`snapshot`] | a Go process | a report of an instant |
 //! | [`trace`] | targets | a report now and then: the pipeline put together |
 //! | [`doctor`] | host and process | findings with remedies |
 //! | [`cli`] | the command line | an exit status |
@@ -25,9 +27,11 @@ pub mod cli;
 pub mod collector;
 pub mod doctor;
 pub mod fault;
+pub mod golang;
 pub mod ledger;
 pub mod probes;
 pub mod report;
+pub mod snapshot;
 pub mod symbolise;
 pub mod sys;
 pub mod target;

@@ -13,11 +13,12 @@ use crate::source::{self, File, line_of, words};
 use crate::workspace;
 
 /// The product's modules; each may name itself and those before it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 17] = [
     "fault",
     "units",
     "sys",
     "target",
+    "golang",
     "allocators",
     "unwind",
     "probes",
@@ -26,6 +27,7 @@ const ORDER: [&str; 15] = [
     "analysis",
     "symbolise",
     "report",
+    "snapshot",
     "trace",
     "doctor",
     "cli",

@@ -18,6 +18,7 @@ Examples:
   outlive attach 4242                     what grows in process 4242, until Ctrl-C
   outlive attach 4242 -d 60s --older 30s  only blocks that are at least 30 s old after a minute
   outlive attach 4242 -f json -o leak.json
+  outlive snapshot 4242                   what a Go process holds now, without probes
   outlive run -- ./server --port 8080     from the first allocation on
   outlive doctor 4242                     can this process be traced, and how well
 
@@ -61,6 +62,8 @@ pub(super) enum Command {
     Attach(Attach),
     /// Start a program and trace it from its first allocation
     Run(Run),
+    /// Tell what a Go process holds now, by call site: no probes, in a fraction of a second
+    Snapshot(Snapshot),
     /// Tell whether this host and a process can be traced, how well, and what to do about it
     Doctor(Doctor),
     /// Read debug information for the process that started this one
@@ -87,6 +90,28 @@ pub(super) struct Run {
     /// The program and its arguments
     #[arg(required = true, last = true, value_name = "CMD")]
     pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Snapshot {
+    /// The Go process
+    #[arg(value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) pid: u32,
+    /// Where the report goes; - is standard output
+    #[arg(short, long, value_name = "FILE", default_value = "-", env = "OUTLIVE_OUTPUT")]
+    pub(super) output: PathBuf,
+    /// Overwrite the output file
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Format of the report; json is one document on a line
+    #[arg(short, long, value_enum, default_value_t = Format::Text, env = "OUTLIVE_FORMAT")]
+    pub(super) format: Format,
+    /// Sites shown; 0 for all
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10, env = "OUTLIVE_TOP")]
+    pub(super) top: usize,
+    /// Show the runtime's own frames too
+    #[arg(long)]
+    pub(super) raw: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod naming_bar;
 mod output;
 mod run;
 mod signals;
+mod snapshot;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Attach(attach) => attach::attach(&attach, &arguments.global),
         Command::Run(run) => run::run(&run, &arguments.global),
+        Command::Snapshot(snapshot) => snapshot::snapshot(&snapshot, &arguments.global),
         Command::Doctor(doctor) => {
             crate::doctor::examine(doctor.pid, doctor.json).map(Outcome::Own)
         }

@@ -28,11 +28,16 @@ pub struct Moments {
 impl Moments {
     /// Adds a sampled block that stands for `weight` blocks, each of this value (1 for counts, its size for bytes).
     pub fn add(&mut self, value: f64, weight: f64) {
+        self.add_many(1, value, weight);
+    }
+
+    /// Adds so many sampled blocks that are alike.
+    pub fn add_many(&mut self, blocks: u64, value: f64, weight: f64) {
         let weighted = value * weight;
-        self.sum += weighted;
+        self.sum += weighted * blocks as f64;
         let uncertain = 1.0 - 1.0 / weight;
-        if uncertain > 0.0 {
-            self.variance += weighted * weighted * uncertain;
+        if uncertain > 0.0 && blocks > 0 {
+            self.variance += weighted * weighted * uncertain * blocks as f64;
             self.largest = self.largest.max(weighted);
         }
     }
@@ -70,6 +75,18 @@ mod tests {
         moments.add(100.0, weight(100, 0));
         moments.add(50.0, weight(50, 0));
         assert_eq!(moments.estimate(), Estimate { value: 150.0, ci95: (150.0, 150.0) });
+    }
+
+    #[test]
+    fn many_at_once_are_as_many_one_by_one() {
+        let (mut one_by_one, mut at_once) = (Moments::default(), Moments::default());
+        for _ in 0..5 {
+            one_by_one.add(64.0, weight(64, 4096));
+        }
+        at_once.add_many(5, 64.0, weight(64, 4096));
+        at_once.add_many(0, 1e9, weight(64, 4096));
+        let difference = one_by_one.estimate().ci95.1 - at_once.estimate().ci95.1;
+        assert!(difference.abs() < 1e-6, "{difference}");
     }
 
     #[test]

@@ -218,11 +218,11 @@ pub(super) fn site_section(rank: usize, site: &SiteSnapshot, stack: Stack, raw: 
         allocated_bytes: whole(site.allocated_bytes),
         allocated_count: whole(site.allocated_count),
         freed_count: whole(site.freed_count),
-        oldest_age_s: rounded(site.oldest_age_s),
-        median_age_s: rounded(site.median_age_s),
+        oldest_age_s: Some(rounded(site.oldest_age_s)),
+        median_age_s: Some(rounded(site.median_age_s)),
         age_histogram_s: histogram.map(|(bound, count)| (*bound, whole(*count))).collect(),
-        growth_bytes_per_s: rounded(growth.value),
-        growth_ci95: [rounded(growth.ci95.0), rounded(growth.ci95.1)],
+        growth_bytes_per_s: Some(rounded(growth.value)),
+        growth_ci95: Some([rounded(growth.ci95.0), rounded(growth.ci95.1)]),
         verdict: "unknown",
         verdict_reason: NO_VERDICT.to_owned(),
         type_name: None,
@@ -230,6 +230,7 @@ pub(super) fn site_section(rank: usize, site: &SiteSnapshot, stack: Stack, raw: 
         stack_end: stack_end_word(stack.end),
         frames: strip_allocator_frames(&stack.frames).to_vec(),
         raw_frames: raw.then_some(stack.frames),
+        go: None,
     }
 }
 

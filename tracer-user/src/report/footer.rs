@@ -8,11 +8,11 @@ pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
     let lost = lost(&report.loss);
     let lost =
         if lost.is_empty() { "nothing".to_owned() } else { layout.warning(&lost.join("; ")) };
-    let mut lines = vec![
-        format!("lost       {lost}"),
-        format!("inherited  {}", inherited(report)),
-        format!("cost       {}", cost(report)),
-    ];
+    let mut lines = vec![format!("lost       {lost}")];
+    if !report.is_instant() {
+        lines.push(format!("inherited  {}", inherited(report)));
+    }
+    lines.push(format!("cost       {}", cost(report)));
     let notices = report.loss.notices.iter();
     lines.extend(notices.map(|notice| format!("note       {}", printable(notice))));
     lines
@@ -68,10 +68,14 @@ fn inherited(report: &Report) -> String {
 
 fn cost(report: &Report) -> String {
     let cost = &report.cost;
+    let probes = if report.is_instant() {
+        "no probes".to_owned()
+    } else {
+        let (allocations, frees) = (number(cost.allocate_hits), number(cost.release_hits));
+        format!("{allocations} allocation and {frees} free probes ran")
+    };
     format!(
-        "{} allocation and {} free probes ran; outlive used {} of CPU and {}",
-        number(cost.allocate_hits),
-        number(cost.release_hits),
+        "{probes}; outlive used {} of CPU and {}",
         human_age(cost.own_cpu_s),
         human_size(cost.own_rss_bytes as f64),
     )

@@ -34,6 +34,13 @@ pub struct Report {
     pub mappings: Option<Mappings>,
 }
 
+impl Report {
+    /// Whether it is of an instant: nothing was followed, so that ages and growth are not known.
+    pub fn is_instant(&self) -> bool {
+        self.window.start == self.window.end
+    }
+}
+
 /// The process a report is on.
 #[derive(Clone, Debug, Serialize)]
 pub struct TargetSection {
@@ -73,7 +80,7 @@ pub struct Window {
 /// How allocations were chosen.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sampling {
-    /// `exact` or `poisson`.
+    /// `exact`, `poisson`, or `go-runtime`: the samples of a Go runtime's own profiler.
     pub mode: &'static str,
     /// Mean bytes between samples; 0 when exact.
     pub mean_bytes: u64,
@@ -209,11 +216,12 @@ pub struct Site {
     pub allocated_bytes: u64,
     pub allocated_count: u64,
     pub freed_count: u64,
-    pub oldest_age_s: f64,
-    pub median_age_s: f64,
+    /// Ages and growth are `null`, and the histogram empty, in a snapshot: they take time to see.
+    pub oldest_age_s: Option<f64>,
+    pub median_age_s: Option<f64>,
     pub age_histogram_s: Vec<(u64, u64)>,
-    pub growth_bytes_per_s: f64,
-    pub growth_ci95: [f64; 2],
+    pub growth_bytes_per_s: Option<f64>,
+    pub growth_ci95: Option<[f64; 2]>,
     pub verdict: &'static str,
     pub verdict_reason: String,
     #[serde(rename = "type")]
@@ -225,4 +233,18 @@ pub struct Site {
     /// All frames, the allocator's own included, when asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raw_frames: Option<Vec<crate::symbolise::Frame>>,
+    /// What a Go runtime's own profiler knows besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub go: Option<GoSite>,
+}
+
+/// A call site as a Go runtime's profiler has it at this instant. `live_*` of the site are those of the last finished collection.
+#[derive(Clone, Debug, Serialize)]
+pub struct GoSite {
+    /// Bytes in use now: with what was allocated since the last finished collection, and garbage that is not swept yet.
+    pub now_bytes: u64,
+    /// Objects in use now.
+    pub now_count: u64,
+    /// Sampled objects found alive in the heap; `null` when the heap could not be walked.
+    pub sampled_objects: Option<u64>,
 }

@@ -48,23 +48,33 @@ pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
 }
 
 fn heading(site: &Site, sampled: bool, layout: Layout) -> String {
-    let ([low, high], [slow, fast]) = (site.live_bytes_ci95, site.growth_ci95);
+    let [low, high] = site.live_bytes_ci95;
     let interval = if sampled {
         format!(" ({} to {})", human_size(low as f64), human_size(high as f64))
     } else {
         String::new()
     };
-    let growth_interval =
-        if slow < fast { format!(" ({} to {})", rate(slow), rate(fast)) } else { String::new() };
     format!(
-        "  {}  {}{interval}, growth {}{growth_interval}, {} of {} {}",
+        "  {}  {}{interval}{}{}, {} of {} {}",
         layout.bold(&format!("#{}", site.rank)),
         human_size(site.live_bytes as f64),
-        rate(site.growth_bytes_per_s),
+        site.type_name.as_ref().map_or_else(String::new, |name| format!(", {}", printable(name))),
+        growth(site),
         human_count(site.freed_count as f64),
         human_count(site.allocated_count as f64),
         if site.kind == "mapping" { "unmapped" } else { "freed" },
     )
+}
+
+/// How fast, and from where to where that may be; nothing when it is not known.
+fn growth(site: &Site) -> String {
+    let Some(growth) = site.growth_bytes_per_s else { return String::new() };
+    match site.growth_ci95 {
+        Some([slow, fast]) if slow < fast => {
+            format!(", growth {} ({} to {})", rate(growth), rate(slow), rate(fast))
+        }
+        _ => format!(", growth {}", rate(growth)),
+    }
 }
 
 fn frame_lines(frames: &[Frame], layout: Layout) -> Vec<String> {

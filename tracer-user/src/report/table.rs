@@ -28,6 +28,15 @@ const ALLOCATIONS: Words = Words {
     quiet: "all blocks freed",
 };
 
+const OBJECTS: Words = Words {
+    kind: "allocation",
+    live: "IN USE",
+    count: "OBJECTS",
+    place: "ALLOCATED IN",
+    nothing: "none of the objects that the runtime sampled is in use",
+    quiet: "all objects freed",
+};
+
 const MAPPINGS: Words = Words {
     kind: "mapping",
     live: "MAPPED",
@@ -40,7 +49,8 @@ const MAPPINGS: Words = Words {
 /// The table of allocations.
 pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
     let sampled = report.sampling.mean_bytes != 0;
-    table(report, &ALLOCATIONS, sampled, report.sites_omitted, layout)
+    let words = if report.is_instant() { &OBJECTS } else { &ALLOCATIONS };
+    table(report, words, sampled, report.sites_omitted, layout)
 }
 
 /// The table of mappings, and what is in no site; nothing when they were not followed.
@@ -68,8 +78,9 @@ fn table(
     let all = || report.sites.iter().filter(|site| site.kind == words.kind);
     let sites: Vec<_> = all().filter(|site| is_shown(site)).collect();
     let quiet = all().count() - sites.len();
-    let mut rows = vec![heading(words, sampled)];
-    rows.extend(sites.iter().map(|site| cells(site, sampled)));
+    let columns = Columns { sampled, timed: !report.is_instant() };
+    let mut rows = vec![heading(words, columns)];
+    rows.extend(sites.iter().map(|site| cells(site, columns)));
     let widths = widths(&rows);
     let used: usize = widths.iter().map(|width| width + 2).sum();
     let left = layout.width.map(|width| width.saturating_sub(used).max(MIN_PLACE_COLUMNS));
@@ -93,7 +104,7 @@ fn table(
 
 /// A site of which nothing is live and nothing changes tells nothing.
 fn is_shown(site: &Site) -> bool {
-    site.live_count > 0 || site.growth_bytes_per_s != 0.0
+    site.live_count > 0 || site.growth_bytes_per_s.is_some_and(|growth| growth != 0.0)
 }
 
 fn omitted(words: &Words, beyond_top: usize, quiet: usize) -> String {
@@ -107,27 +118,41 @@ fn omitted(words: &Words, beyond_top: usize, quiet: usize) -> String {
     format!("and {}", parts.join(", "))
 }
 
-fn heading(words: &Words, sampled: bool) -> Vec<String> {
+/// Columns that not every table has.
+#[derive(Clone, Copy)]
+struct Columns {
+    /// How far off an estimate may be.
+    sampled: bool,
+    /// Ages and growth.
+    timed: bool,
+}
+
+fn heading(words: &Words, columns: Columns) -> Vec<String> {
     let mut cells = vec!["#", words.live];
-    if sampled {
+    if columns.sampled {
         cells.push("±");
     }
-    cells.extend([words.count, "OLDEST", "MEDIAN", "GROWTH"]);
+    cells.push(words.count);
+    if columns.timed {
+        cells.extend(["OLDEST", "MEDIAN", "GROWTH"]);
+    }
     cells.into_iter().map(str::to_owned).collect()
 }
 
-fn cells(site: &Site, sampled: bool) -> Vec<String> {
+fn cells(site: &Site, columns: Columns) -> Vec<String> {
     let mut cells = vec![site.rank.to_string(), human_size(site.live_bytes as f64)];
-    if sampled {
+    if columns.sampled {
         cells.push(relative_error(site));
     }
-    cells.extend([
-        human_count(site.live_count as f64),
-        human_age(site.oldest_age_s),
-        human_age(site.median_age_s),
-        growth(site),
-    ]);
+    cells.push(human_count(site.live_count as f64));
+    if columns.timed {
+        cells.extend([age(site.oldest_age_s), age(site.median_age_s), growth(site)]);
+    }
     cells
+}
+
+fn age(seconds: Option<f64>) -> String {
+    seconds.map_or_else(|| "-".to_owned(), human_age)
 }
 
 /// Half of the interval, in percent of the value.
@@ -142,11 +167,11 @@ fn relative_error(site: &Site) -> String {
 
 /// `unclear` when the interval holds both growing and shrinking.
 fn growth(site: &Site) -> String {
-    let [low, high] = site.growth_ci95;
-    if low < 0.0 && high > 0.0 {
-        return "unclear".to_owned();
+    match (site.growth_bytes_per_s, site.growth_ci95) {
+        (_, Some([low, high])) if low < 0.0 && high > 0.0 => "unclear".to_owned(),
+        (Some(growth), _) => rate(growth),
+        (None, _) => "-".to_owned(),
     }
-    rate(site.growth_bytes_per_s)
 }
 
 /// Bytes per second with a sign.

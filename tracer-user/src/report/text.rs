@@ -48,9 +48,15 @@ pub fn render(report: &Report, layout: Layout) -> String {
 
 fn header(report: &Report, layout: Layout) -> Vec<String> {
     let target = &report.target;
+    let by = if report.sampling.mode == "go-runtime" { " by the Go runtime" } else { "" };
     let sampling = match report.sampling.mean_bytes {
-        0 => "every allocation recorded".to_owned(),
-        mean => format!("sampled: one in {} on average, ± is 95 %", human_size(mean as f64)),
+        0 => format!("every allocation recorded{by}"),
+        mean => format!("sampled{by}: one in {} on average, ± is 95 %", human_size(mean as f64)),
+    };
+    let window = if report.is_instant() {
+        "a snapshot, without probes".to_owned()
+    } else {
+        format!("traced for {}", human_age(report.window.seconds))
     };
     let limit = match report.memory.limit_bytes {
         Some(limit) => format!(" of at most {}", human_size(limit as f64)),
@@ -64,11 +70,13 @@ fn header(report: &Report, layout: Layout) -> Vec<String> {
             printable(&target.exe),
             printable(&target.allocators.join(", ")),
         ),
-        format!("traced for {}; {sampling}", human_age(report.window.seconds)),
+        format!("{window}; {sampling}"),
         format!(
-            "live {} in {} blocks; resident {}{limit}",
+            "{} {} in {} {}; resident {}{limit}",
+            if report.is_instant() { "in use" } else { "live" },
             layout.bold(&human_size(totals.live_bytes as f64)),
             human_count(totals.live_count as f64),
+            if report.is_instant() { "objects" } else { "blocks" },
             human_size(report.memory.rss_bytes as f64),
         ),
     ]

@@ -9,6 +9,7 @@ pub mod debug_files;
 mod debug_links;
 pub mod elf;
 mod file_bytes;
+pub mod image;
 pub mod mapped;
 pub mod maps;
 pub mod memory;
@@ -16,6 +17,7 @@ pub mod modules;
 mod open;
 pub mod page_range;
 pub mod proc_dir;
+pub mod remote_memory;
 mod status;
 pub mod symbols;
 pub mod vdso;
@@ -27,9 +29,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use address_space::AddressSpace;
+pub use image::Image;
 pub use modules::ModuleTable;
 pub use open::{Kind, Target};
 pub use page_range::PageRange;
+pub use remote_memory::RemoteMemory;
 
 /// A process (thread group) as the initial PID namespace numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

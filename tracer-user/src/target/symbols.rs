@@ -13,7 +13,7 @@ use super::ElfAddr;
 use super::elf::ElfError;
 use super::file_bytes::FileBytes;
 
-/// A function that an ELF file defines.
+/// A function or variable that an ELF file defines.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Symbol {
     /// Its name, mangled.
@@ -36,10 +36,23 @@ pub fn select_functions(
     file: &File,
     wanted: &mut dyn FnMut(&str) -> bool,
 ) -> Result<Vec<Symbol>, ElfError> {
+    select_symbols(file, &[elf::STT_FUNC, elf::STT_GNU_IFUNC], wanted)
+}
+
+/// The variables with these names, sorted.
+pub fn find_variables(file: &File, names: &[&str]) -> Result<Vec<Symbol>, ElfError> {
+    select_symbols(file, &[elf::STT_OBJECT], &mut |name| names.contains(&name))
+}
+
+fn select_symbols(
+    file: &File,
+    types: &[elf::SymbolType],
+    wanted: &mut dyn FnMut(&str) -> bool,
+) -> Result<Vec<Symbol>, ElfError> {
     let bytes = FileBytes::new(file);
     let mut found = match FileKind::parse(&bytes) {
-        Ok(FileKind::Elf64) => select::<elf::FileHeader64<Endianness>>(&bytes, wanted),
-        Ok(FileKind::Elf32) => select::<elf::FileHeader32<Endianness>>(&bytes, wanted),
+        Ok(FileKind::Elf64) => select::<elf::FileHeader64<Endianness>>(&bytes, types, wanted),
+        Ok(FileKind::Elf32) => select::<elf::FileHeader32<Endianness>>(&bytes, types, wanted),
         _ => Err(ElfError::NotElf),
     }?;
     found.sort();
@@ -49,6 +62,7 @@ pub fn select_functions(
 
 fn select<H: FileHeader<Endian = Endianness>>(
     bytes: &FileBytes<'_>,
+    types: &[elf::SymbolType],
     wanted: &mut dyn FnMut(&str) -> bool,
 ) -> Result<Vec<Symbol>, ElfError> {
     let header = H::parse(bytes)?;
@@ -68,21 +82,21 @@ fn select<H: FileHeader<Endian = Endianness>>(
             bytes.read_bytes_at(start, size).map_err(|()| ElfError::Broken("symbol names"))?;
         let symbols = section.data_as_array::<H::Sym, _>(endian, bytes)?;
         let names = StringTable::new(names, 0, size);
-        found.extend(symbols.iter().filter_map(|s| function::<H>(s, endian, names, wanted)));
+        found.extend(symbols.iter().filter_map(|s| defined::<H>(s, endian, names, types, wanted)));
     }
     Ok(found)
 }
 
-/// The symbol when it is a wanted function that the file defines.
-fn function<'a, H: FileHeader<Endian = Endianness>>(
+/// The symbol when it is a wanted one, of one of the types, that the file defines.
+fn defined<'a, H: FileHeader<Endian = Endianness>>(
     symbol: &H::Sym,
     endian: Endianness,
     names: StringTable<'a, &'a [u8]>,
+    types: &[elf::SymbolType],
     wanted: &mut dyn FnMut(&str) -> bool,
 ) -> Option<Symbol> {
     let indirect = symbol.st_type() == elf::STT_GNU_IFUNC;
-    let is_function = indirect || symbol.st_type() == elf::STT_FUNC;
-    if !is_function || symbol.st_shndx(endian) == elf::SHN_UNDEF {
+    if !types.contains(&symbol.st_type()) || symbol.st_shndx(endian) == elf::SHN_UNDEF {
         return None;
     }
     let name = std::str::from_utf8(names.get(symbol.st_name(endian)).ok()?).ok()?;

@@ -1,0 +1,206 @@
+//! Where the fields of the runtime's structures are, by version of Go.
+//!
+//! In: a [`GoVersion`]. Out: a [`Layout`]. The table `layouts.json` is generated from the runtime's own sources; it is data, not trusted:
+//! what it says is checked against each process.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::GoError;
+use super::version::GoVersion;
+
+/// `{"go1.24": {"amd64": {"mspan.startAddr": 24, "sizeof.mspan": 160, "const.kindSpecialProfile": 3}, "waitreasons": [..]}}`
+const TABLE: &str = include_str!("layouts.json");
+
+/// The instruction set that outlive reads.
+const ARCHITECTURE: &str = "amd64";
+
+/// Offsets of fields, in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The linker's description of a module.
+    pub moduledata: ModuledataLayout,
+    /// A call site of the heap profile.
+    pub bucket: BucketLayout,
+    /// The heap and its spans.
+    pub heap: HeapLayout,
+    /// Records beside objects.
+    pub special: SpecialLayout,
+    /// Types.
+    pub types: TypeLayout,
+}
+
+/// `moduledata`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[allow(missing_docs, reason = "the names are the runtime's own")]
+pub struct ModuledataLayout {
+    #[serde(rename = "moduledata.ftab")]
+    pub ftab: u64,
+    #[serde(rename = "moduledata.minpc")]
+    pub minpc: u64,
+    #[serde(rename = "moduledata.maxpc")]
+    pub maxpc: u64,
+    #[serde(rename = "moduledata.text")]
+    pub text: u64,
+    #[serde(rename = "moduledata.etext")]
+    pub etext: u64,
+    #[serde(rename = "moduledata.types")]
+    pub types: u64,
+    #[serde(rename = "moduledata.etypes")]
+    pub etypes: u64,
+    #[serde(rename = "moduledata.gofunc")]
+    pub gofunc: u64,
+    #[serde(rename = "moduledata.next")]
+    pub next: u64,
+    #[serde(rename = "sizeof.moduledata")]
+    pub size: u64,
+}
+
+/// `bucket` and `memRecordCycle`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[allow(missing_docs, reason = "the names are the runtime's own")]
+pub struct BucketLayout {
+    #[serde(rename = "bucket.allnext")]
+    pub allnext: u64,
+    #[serde(rename = "bucket.typ")]
+    pub typ: u64,
+    #[serde(rename = "bucket.size")]
+    pub object_size: u64,
+    #[serde(rename = "bucket.nstk")]
+    pub nstk: u64,
+    #[serde(rename = "sizeof.bucket")]
+    pub size: u64,
+    #[serde(rename = "memRecordCycle.allocs")]
+    pub allocs: u64,
+    #[serde(rename = "memRecordCycle.frees")]
+    pub frees: u64,
+    /// Since Go 1.27, bytes are not counted: they are the number times the size.
+    #[serde(rename = "memRecordCycle.alloc_bytes")]
+    pub alloc_bytes: Option<u64>,
+    #[serde(rename = "memRecordCycle.free_bytes")]
+    pub free_bytes: Option<u64>,
+    #[serde(rename = "sizeof.memRecordCycle")]
+    pub cycle_size: u64,
+}
+
+/// `mheap` and `mspan`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[allow(missing_docs, reason = "the names are the runtime's own")]
+pub struct HeapLayout {
+    #[serde(rename = "mheap.allspans")]
+    pub allspans: u64,
+    #[serde(rename = "mheap.speciallock")]
+    pub speciallock: u64,
+    #[serde(rename = "mheap.specialprofilealloc")]
+    pub specialprofilealloc: u64,
+    #[serde(rename = "mspan.startAddr")]
+    pub start: u64,
+    #[serde(rename = "mspan.npages")]
+    pub npages: u64,
+    #[serde(rename = "mspan.elemsize")]
+    pub elemsize: u64,
+    #[serde(rename = "mspan.specials")]
+    pub specials: u64,
+    #[serde(rename = "mspan.state")]
+    pub state: u64,
+    #[serde(rename = "sizeof.mspan")]
+    pub span_size: u64,
+}
+
+/// `special` and `specialprofile`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[allow(missing_docs, reason = "the names are the runtime's own")]
+pub struct SpecialLayout {
+    #[serde(rename = "special.next")]
+    pub next: u64,
+    #[serde(rename = "special.offset")]
+    pub offset: u64,
+    #[serde(rename = "special.kind")]
+    pub kind: u64,
+    #[serde(rename = "specialprofile.b")]
+    pub bucket: u64,
+    #[serde(rename = "sizeof.specialprofile")]
+    pub size: u64,
+    #[serde(rename = "const.kindSpecialProfile")]
+    pub kind_profile: u8,
+}
+
+/// `abi.Type`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[allow(missing_docs, reason = "the names are the runtime's own")]
+pub struct TypeLayout {
+    #[serde(rename = "type.tflag")]
+    pub tflag: u64,
+    #[serde(rename = "type.str")]
+    pub name: u64,
+}
+
+impl Layout {
+    /// Of a version; refused when the table does not have it.
+    pub fn of(version: &GoVersion) -> Result<Self, GoError> {
+        let table = table()?;
+        let Some(fields) = table.get(&version.family()).and_then(|row| row.get(ARCHITECTURE))
+        else {
+            return Err(unknown(version, &table));
+        };
+        Ok(Self {
+            moduledata: part(fields)?,
+            bucket: part(fields)?,
+            heap: part(fields)?,
+            special: part(fields)?,
+            types: part(fields)?,
+        })
+    }
+}
+
+type Table = BTreeMap<String, BTreeMap<String, Value>>;
+
+fn table() -> Result<Table, GoError> {
+    serde_json::from_str(TABLE)
+        .map_err(|error| GoError::refused(format!("the table of layouts is broken: {error}")))
+}
+
+fn part<T: for<'de> Deserialize<'de>>(fields: &Value) -> Result<T, GoError> {
+    T::deserialize(fields)
+        .map_err(|error| GoError::refused(format!("the table of layouts is broken: {error}")))
+}
+
+fn unknown(version: &GoVersion, table: &Table) -> GoError {
+    let minors = table.keys().filter_map(|family| GoVersion::parse(family)).map(|v| v.minor);
+    let (oldest, newest) = minors.fold((u32::MAX, 0), |(a, b), minor| (a.min(minor), b.max(minor)));
+    GoError::UnknownVersion {
+        found: version.text.clone(),
+        oldest: format!("1.{oldest}"),
+        newest: format!("1.{newest}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(text: &str) -> Result<Layout, GoError> {
+        Layout::of(&GoVersion::parse(text).expect("a version"))
+    }
+
+    #[test]
+    fn every_version_from_19_to_27_is_whole() {
+        for minor in 19..=27 {
+            let layout = layout(&format!("go1.{minor}.1")).expect("in the table");
+            assert_eq!(layout.bucket.alloc_bytes.is_none(), minor == 27);
+            assert!(layout.heap.state < layout.heap.span_size);
+            assert!(layout.special.bucket < layout.special.size);
+            assert!(layout.moduledata.gofunc < layout.moduledata.size);
+        }
+    }
+
+    #[test]
+    fn a_version_that_is_not_in_the_table_is_refused_by_name() {
+        for text in ["go1.18.10", "devel go1.99-abc"] {
+            let error = layout(text).expect_err("unknown").to_string();
+            assert!(error.contains(text) && error.contains("1.19 to 1.27"), "{error}");
+        }
+    }
+}

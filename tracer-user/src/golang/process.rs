@@ -1,0 +1,185 @@
+//! A running Go process, found and checked.
+//!
+//! In: a [`Target`]. Out: a [`GoProcess`], by which its heap profile, its sampled objects and its code are read.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::GoError;
+use super::anchors::Anchors;
+use super::buckets::{Buckets, ProfilePlace};
+use super::code::{CodeFrame, GoCode};
+use super::layout::Layout;
+use super::moduledata::Moduledata;
+use super::pclntab::Pclntab;
+use super::specials::Specials;
+use super::types::{self, TypeSection};
+use super::version::GoVersion;
+use crate::target::address_space::Region;
+use crate::target::{
+    AddressSpace, ElfAddr, Image, Module, ModuleTable, RemoteMemory, Target, VirtAddr,
+};
+
+/// A process with a Go runtime in it. Nothing of it is changed or stopped.
+#[derive(Debug)]
+pub struct GoProcess {
+    /// The version of Go that built it.
+    pub version: GoVersion,
+    /// The file with the runtime: the program, or a library.
+    pub module: Module,
+    /// There are plugins, whose code is not named.
+    pub has_plugins: bool,
+    memory: RemoteMemory,
+    layout: Layout,
+    code: GoCode,
+    text: Range<VirtAddr>,
+    types: TypeSection,
+    anchors: Anchors,
+    bias: u64,
+}
+
+impl GoProcess {
+    /// Finds the runtime in the process, and checks that it is laid out as its version says.
+    pub fn open(target: &Target) -> Result<Self, GoError> {
+        let (module, bias) = find_runtime(target)?;
+        let file = module.file.clone().ok_or(GoError::NotGo)?;
+        let image = Image::read(file).map_err(|error| GoError::refused(error.to_string()))?;
+        let version = GoVersion::read(&image).ok_or(GoError::NoVersion)?;
+        let layout = Layout::of(&version)?;
+        let memory = RemoteMemory::new(target.pid);
+        let (table, data) = find_module(&memory, &image, bias, &layout)?;
+        let in_file = |address: VirtAddr| ElfAddr(address.0.wrapping_sub(bias));
+        let code = GoCode::new(table, image, in_file(data.text), in_file(data.functions_data));
+        let anchors = Anchors::find(&code, &layout.heap);
+        tracing::debug!(pid = %target.pid, %version, ?data, ?anchors, "a Go process");
+        Ok(Self {
+            version,
+            module,
+            has_plugins: data.has_next,
+            memory,
+            layout,
+            code,
+            text: data.text..data.text_end,
+            types: TypeSection { start: in_file(data.types), end: in_file(data.types_end) },
+            anchors,
+            bias,
+        })
+    }
+
+    /// Mean bytes between the runtime's samples; 0 when its profiler is off.
+    pub fn sampling_rate(&self) -> Result<u64, GoError> {
+        let rate = self.memory.read_u64(self.variable(self.anchors.rate, "MemProfileRate")?)?;
+        // A program may set it to a negative number, which is off too.
+        Ok(if rate.cast_signed() < 0 { 0 } else { rate })
+    }
+
+    /// The heap profile.
+    pub fn buckets(&self) -> Result<Buckets, GoError> {
+        let place = ProfilePlace {
+            head: self.variable(self.anchors.buckets, "mbuckets")?,
+            cycle: self.variable(self.anchors.cycle, "mProfCycle")?,
+        };
+        // Return addresses of plugins are not in this module's code.
+        let everywhere = VirtAddr(0)..VirtAddr(u64::MAX);
+        let text = if self.has_plugins { &everywhere } else { &self.text };
+        Buckets::read(&self.memory, place, &self.layout.bucket, text)
+    }
+
+    /// The live sampled objects.
+    pub fn specials(&self) -> Result<Specials, GoError> {
+        let heap = self.variable(self.anchors.heap, "mheap_")?;
+        Specials::read(&self.memory, heap, &self.layout.heap, &self.layout.special)
+    }
+
+    /// The functions at the return addresses of a bucket, innermost first.
+    ///
+    /// Each inlined call has a return address of its own, so that only the innermost function of each counts; the last one may be where
+    /// a deep stack was cut, and what it is inlined into is known all the same.
+    pub fn frames(&self, stack: &[VirtAddr]) -> Vec<CodeFrame> {
+        let Some((last, others)) = stack.split_last() else { return Vec::new() };
+        let mut frames: Vec<_> = others
+            .iter()
+            .map(|at| self.code.innermost(self.call(*at)).unwrap_or_else(|| self.unnamed(*at)))
+            .collect();
+        let outer = self.code.frames(self.call(*last));
+        if outer.is_empty() {
+            frames.push(self.unnamed(*last));
+        }
+        frames.extend(outer);
+        frames
+    }
+
+    /// The type that the call before a return address allocates.
+    pub fn type_allocated(&self, return_address: VirtAddr) -> Option<String> {
+        let at = ElfAddr(return_address.0.wrapping_sub(self.bias));
+        types::allocated_at(&self.code, self.types, &self.layout.types, at)
+    }
+
+    /// The address of a call in the file, from the return address.
+    fn call(&self, return_address: VirtAddr) -> ElfAddr {
+        ElfAddr(return_address.0.wrapping_sub(self.bias).wrapping_sub(1))
+    }
+
+    fn unnamed(&self, return_address: VirtAddr) -> CodeFrame {
+        CodeFrame {
+            function: format!("0x{:x}", return_address.0),
+            file: None,
+            line: None,
+            address: self.call(return_address),
+            inlined: false,
+        }
+    }
+
+    fn variable(&self, address: Option<ElfAddr>, name: &str) -> Result<VirtAddr, GoError> {
+        let address = address.ok_or_else(|| {
+            GoError::refused(format!(
+                "the code of its runtime does not show where runtime.{name} is, as that of {} should",
+                self.version
+            ))
+        })?;
+        Ok(VirtAddr(address.0.wrapping_add(self.bias)))
+    }
+}
+
+/// The file with the Go runtime, and what the loader added to its addresses: the program, or else a library.
+fn find_runtime(target: &Target) -> Result<(Module, u64), GoError> {
+    let mut modules = ModuleTable::new();
+    let space = AddressSpace::open(Arc::clone(&target.process), &mut modules)?;
+    let mut found: Vec<(&Region, &Module)> = space
+        .regions()
+        .iter()
+        .filter_map(|region| Some((region, modules.get(region.module)?)))
+        .filter(|(region, module)| {
+            let is_program = module.path == target.exe;
+            is_program || modules.elf(region.module).is_some_and(|elf| elf.is_go)
+        })
+        .collect();
+    // A program without sections says what it is only when it is looked into.
+    found.sort_by_key(|(_, module)| module.path != target.exe);
+    let first = found.iter().find(|(region, module)| {
+        modules.elf(region.module).is_some_and(|elf| elf.is_go) || has_version(module)
+    });
+    let (region, module) = first.ok_or(GoError::NotGo)?;
+    Ok(((*module).clone(), region.bias))
+}
+
+fn has_version(module: &Module) -> bool {
+    let image = module.file.clone().and_then(|file| Image::read(file).ok());
+    image.is_some_and(|image| GoVersion::read(&image).is_some())
+}
+
+fn find_module(
+    memory: &RemoteMemory,
+    image: &Image,
+    bias: u64,
+    layout: &Layout,
+) -> Result<(Pclntab, Moduledata), GoError> {
+    let mut failure = GoError::refused("its file has no table of functions (pclntab)");
+    for table in Pclntab::candidates(image) {
+        match Moduledata::find(memory, image, bias, &table, &layout.moduledata) {
+            Ok(data) => return Ok((table, data)),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}

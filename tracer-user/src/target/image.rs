@@ -1,0 +1,183 @@
+//! An ELF file's bytes by the addresses that the file gives them, and its sections by name.
+//!
+//! In: an open file. Out: an [`Image`]. The file is hostile input: sizes are bounded, numbers checked, nothing panics.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use object::elf;
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
+use object::{Endianness, read};
+
+use super::elf::ElfError;
+use super::file_bytes::FileBytes;
+use super::{ElfAddr, FileOffset};
+
+/// Most bytes of one piece.
+const MAX_READ_BYTES: u64 = 512 << 20;
+
+/// Most sections that are looked at.
+const MAX_SECTIONS: usize = 4096;
+
+/// A loadable segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageSegment {
+    /// First address.
+    pub address: ElfAddr,
+    /// Where it starts in the file.
+    pub file_offset: FileOffset,
+    /// Bytes in the file.
+    pub file_size: u64,
+    /// The process may write to it (before `RELRO` is applied).
+    pub writable: bool,
+    /// Code.
+    pub executable: bool,
+}
+
+/// A named part of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// Its name.
+    pub name: String,
+    /// First address.
+    pub address: ElfAddr,
+    /// Bytes in it.
+    pub size: u64,
+}
+
+/// A 64-bit ELF file.
+#[derive(Clone, Debug)]
+pub struct Image {
+    file: Arc<File>,
+    segments: Vec<ImageSegment>,
+    sections: Vec<Section>,
+}
+
+impl Image {
+    /// Reads where things are.
+    pub fn read(file: Arc<File>) -> Result<Self, ElfError> {
+        let (segments, sections) = {
+            let bytes = FileBytes::new(&file);
+            parse(&bytes)?
+        };
+        Ok(Self { file, segments, sections })
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// Loadable segments, in the file's order.
+    pub fn segments(&self) -> &[ImageSegment] {
+        &self.segments
+    }
+
+    /// The section with this name.
+    pub fn section(&self, name: &str) -> Option<&Section> {
+        self.sections.iter().find(|section| section.name == name)
+    }
+
+    /// Whether the address is in code.
+    pub fn is_code(&self, address: ElfAddr) -> bool {
+        self.segment(address).is_some_and(|segment| segment.executable)
+    }
+
+    /// Bytes of the file from an address on; `None` when not all of them are in one segment of the file.
+    pub fn bytes(&self, address: ElfAddr, size: u64) -> Option<Vec<u8>> {
+        let (offset, left) = self.rest(address)?;
+        if size > left.min(MAX_READ_BYTES) {
+            return None;
+        }
+        let mut bytes = vec![0; size as usize];
+        self.file.read_exact_at(&mut bytes, offset).ok()?;
+        Some(bytes)
+    }
+
+    /// The same, but fewer where the segment, or the file, ends before.
+    pub fn bytes_up_to(&self, address: ElfAddr, size: u64) -> Option<Vec<u8>> {
+        let (offset, left) = self.rest(address)?;
+        let in_file = self.file.metadata().ok()?.len().saturating_sub(offset);
+        let size = size.min(left).min(in_file).min(MAX_READ_BYTES);
+        let mut bytes = vec![0; size as usize];
+        self.file.read_exact_at(&mut bytes, offset).ok()?;
+        Some(bytes)
+    }
+
+    fn segment(&self, address: ElfAddr) -> Option<&ImageSegment> {
+        self.segments.iter().find(|s| address.0.wrapping_sub(s.address.0) < s.file_size)
+    }
+
+    /// Where in the file an address is, and how many bytes of its segment follow.
+    fn rest(&self, address: ElfAddr) -> Option<(u64, u64)> {
+        let segment = self.segment(address)?;
+        let distance = address.0.wrapping_sub(segment.address.0);
+        Some((segment.file_offset.0.checked_add(distance)?, segment.file_size - distance))
+    }
+}
+
+fn parse(bytes: &FileBytes<'_>) -> Result<(Vec<ImageSegment>, Vec<Section>), ElfError> {
+    type Header = elf::FileHeader64<Endianness>;
+    if !matches!(read::FileKind::parse(bytes), Ok(read::FileKind::Elf64)) {
+        return Err(ElfError::NotElf);
+    }
+    let header = Header::parse(bytes).map_err(|_| ElfError::Broken("file header"))?;
+    let endian = header.endian().map_err(|_| ElfError::Broken("byte order"))?;
+    let programs =
+        header.program_headers(endian, bytes).map_err(|_| ElfError::Broken("program headers"))?;
+    let segments = programs.iter().filter(|p| p.p_type(endian) == elf::PT_LOAD).map(|program| {
+        let (offset, size) = program.file_range(endian);
+        ImageSegment {
+            address: ElfAddr(program.p_vaddr(endian)),
+            file_offset: FileOffset(offset),
+            file_size: size,
+            writable: program.p_flags(endian).0 & elf::PF_W.0 != 0,
+            executable: program.p_flags(endian).0 & elf::PF_X.0 != 0,
+        }
+    });
+    let table = header.sections(endian, bytes).unwrap_or_default();
+    let in_file = table.iter().filter(|s| s.sh_type(endian) != elf::SHT_NOBITS);
+    let sections = in_file.take(MAX_SECTIONS).filter_map(|section| {
+        let name = table.section_name(endian, section).ok()?;
+        Some(Section {
+            name: std::str::from_utf8(name).ok()?.to_owned(),
+            address: ElfAddr(section.sh_addr(endian)),
+            size: section.sh_size(endian),
+        })
+    });
+    Ok((segments.collect(), sections.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own() -> Image {
+        let file = File::open("/proc/self/exe").expect("own program");
+        Image::read(Arc::new(file)).expect("an ELF file")
+    }
+
+    #[test]
+    fn sections_are_found_and_read() {
+        let image = own();
+        let text = image.section(".text").expect("code");
+        assert!(image.is_code(text.address));
+        let head = image.bytes(text.address, 16).expect("in the file");
+        assert_eq!(image.bytes_up_to(text.address, 16).as_deref(), Some(&head[..]));
+        let data = image.section(".data").expect("data");
+        assert!(!image.is_code(data.address));
+        assert!(image.segments().iter().any(|s| s.writable && !s.executable));
+    }
+
+    #[test]
+    fn what_is_beyond_a_segment_is_refused_or_cut() {
+        let image = own();
+        let last = image.segments().iter().max_by_key(|s| s.address).expect("a segment");
+        let near_end = ElfAddr(last.address.0 + last.file_size - 4);
+        assert_eq!(image.bytes(near_end, 8), None);
+        assert_eq!(image.bytes_up_to(near_end, 8).map(|b| b.len()), Some(4));
+        assert_eq!(image.bytes(ElfAddr(u64::MAX), 1), None);
+        assert_eq!(image.bytes(last.address, u64::MAX), None);
+    }
+}
