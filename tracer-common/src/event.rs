@@ -34,6 +34,10 @@ pub enum EventKind {
     Remapped = 20,
     /// brk returned: [`crate::mapping::MappingEvent`].
     BreakMoved = 21,
+    /// A Go runtime's sampler chose an object: [`GoSampledEvent`].
+    GoSampled = 24,
+    /// An object that a Go runtime's sampler had chosen was swept: [`ReleaseEvent`].
+    GoFreed = 25,
 }
 
 impl EventKind {
@@ -55,6 +59,8 @@ impl EventKind {
             19 => Some(Self::Remapping),
             20 => Some(Self::Remapped),
             21 => Some(Self::BreakMoved),
+            24 => Some(Self::GoSampled),
+            25 => Some(Self::GoFreed),
             _ => None,
         }
     }
@@ -122,6 +128,27 @@ pub struct ReleaseEvent {
     pub address: u64,
 }
 
+/// An object that a Go runtime's sampler chose.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+pub struct GoSampledEvent {
+    /// Kind, process, thread, time.
+    pub header: EventHeader,
+    /// The object.
+    pub address: u64,
+    /// The runtime's record of its call site.
+    pub bucket: u64,
+    /// Size of the slot that the object takes.
+    pub size_bytes: u64,
+    /// Collections of the heap so far.
+    pub cycle: u64,
+}
+
 const _: () = assert!(size_of::<EventHeader>() == 24);
 const _: () = assert!(size_of::<AllocationEvent>() == 56);
 const _: () = assert!(size_of::<ReleaseEvent>() == 32);
+const _: () = assert!(size_of::<GoSampledEvent>() == 56);

@@ -8,6 +8,7 @@
 pub mod counter;
 pub mod event;
 pub mod function;
+pub mod golang;
 pub mod limits;
 pub mod live;
 pub mod mapping;

@@ -9,6 +9,7 @@ mod call;
 mod code;
 mod counters;
 mod emit;
+mod golang;
 mod mappings;
 mod maps;
 mod private_stack;

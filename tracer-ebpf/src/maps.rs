@@ -6,9 +6,10 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use tracer_common::counter::COUNTERS;
 use tracer_common::function::FunctionInfo;
+use tracer_common::golang::GoRuntime;
 use tracer_common::limits::{
-    MAX_FUNCTIONS, MAX_IN_FLIGHT, MAX_TARGETS, MAX_UNWIND_PAGES, MAX_UNWIND_ROWS, MAX_UNWIND_RULES,
-    REMEMBERED_RULES, STACK_SLOTS, STACK_WINDOW_WORDS,
+    MAX_FUNCTIONS, MAX_GO_RUNTIMES, MAX_IN_FLIGHT, MAX_TARGETS, MAX_UNWIND_PAGES, MAX_UNWIND_ROWS,
+    MAX_UNWIND_RULES, REMEMBERED_RULES, STACK_SLOTS, STACK_WINDOW_WORDS,
 };
 use tracer_common::live::{LiveBlock, LiveKey};
 use tracer_common::stack::StackRecord;
@@ -22,6 +23,10 @@ pub static SAMPLE_MEAN_BYTES: Global<u64> = Global::new(0);
 /// Rows by cookie. Userspace writes before it attaches; programs read.
 #[map]
 pub static FUNCTIONS: Array<FunctionInfo> = Array::with_max_entries(MAX_FUNCTIONS, 0);
+
+/// Go runtimes by cookie. Userspace writes before it attaches; programs read.
+#[map]
+pub static GO_RUNTIMES: Array<GoRuntime> = Array::with_max_entries(MAX_GO_RUNTIMES, 0);
 
 /// Processes traced, by tgid. Userspace writes; programs read, and count down the copies of stacks.
 #[map]

@@ -1,6 +1,8 @@
 //! Decoding records of the ring buffer.
 
-use tracer_common::event::{AllocationEvent, EventHeader, EventKind, ReleaseEvent, flags};
+use tracer_common::event::{
+    AllocationEvent, EventHeader, EventKind, GoSampledEvent, ReleaseEvent, flags,
+};
 use tracer_common::limits::MAX_FRAMES;
 use tracer_common::stack::StackEnd;
 use zerocopy::FromBytes as _;
@@ -50,6 +52,23 @@ pub enum Happening {
     Forked(Pid),
     /// Something was mapped, unmapped or moved.
     Mapping(MappingChange),
+    /// A Go runtime's sampler chose an object.
+    GoSampled(GoObject),
+    /// An object that it had chosen was swept.
+    GoFreed(VirtAddr),
+}
+
+/// An object that a Go runtime's sampler chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GoObject {
+    /// Where it is.
+    pub address: VirtAddr,
+    /// The runtime's record of its call site.
+    pub bucket: VirtAddr,
+    /// Size of its slot.
+    pub size_bytes: u64,
+    /// Collections of the heap before it was allocated.
+    pub cycle: u32,
 }
 
 /// A block given out.
@@ -117,6 +136,8 @@ pub fn decode(record: &[u8]) -> Option<Event> {
         EventKind::Executed => Happening::Executed,
         EventKind::Forked => Happening::Forked(Pid(header.tid)),
         EventKind::Stack | EventKind::StackCopy => return None,
+        EventKind::GoSampled => Happening::GoSampled(go_object(record)?),
+        EventKind::GoFreed => Happening::GoFreed(released(record)?),
         EventKind::Mapped
         | EventKind::Unmapping
         | EventKind::UnmappingFailed
@@ -142,6 +163,16 @@ fn allocation(event: &AllocationEvent) -> Allocation {
         stack_id: event.stack_id,
         tracked: event.header.flags & flags::UNTRACKED == 0,
     }
+}
+
+fn go_object(record: &[u8]) -> Option<GoObject> {
+    let (event, _) = GoSampledEvent::read_from_prefix(record).ok()?;
+    Some(GoObject {
+        address: VirtAddr(event.address),
+        bucket: VirtAddr(event.bucket),
+        size_bytes: event.size_bytes,
+        cycle: event.cycle as u32,
+    })
 }
 
 fn resize(event: &AllocationEvent) -> Happening {

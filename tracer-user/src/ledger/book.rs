@@ -80,7 +80,9 @@ impl Ledger {
             Happening::Stack(_)
             | Happening::StackCopy(_)
             | Happening::Forked(_)
-            | Happening::Mapping(_) => {}
+            | Happening::Mapping(_)
+            | Happening::GoSampled(_)
+            | Happening::GoFreed(_) => {}
         }
     }
 

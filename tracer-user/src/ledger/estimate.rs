@@ -42,6 +42,15 @@ impl Moments {
         }
     }
 
+    /// Both together.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            sum: self.sum + other.sum,
+            variance: self.variance + other.variance,
+            largest: self.largest.max(other.largest),
+        }
+    }
+
     /// The estimate and its interval.
     pub fn estimate(&self) -> Estimate {
         if self.variance <= 0.0 {

@@ -103,6 +103,7 @@ impl Ledger {
             allocated_count: sum(|site| site.allocated_count),
             freed_bytes: sum(|site| site.freed_bytes),
             freed_count: sum(|site| site.freed_count),
+            inherited_bytes: None,
         }
     }
 }
@@ -128,6 +129,7 @@ fn site_snapshot(
         median_age_s: median_ns.map_or(0.0, age_s),
         age_histogram: live.ages,
         growth_bytes_per_s: per_second(live_bytes, seconds_between(start_ns, now_ns)),
+        go: None,
     }
 }
 

@@ -37,6 +37,23 @@ pub struct SiteSnapshot {
     pub age_histogram: [f64; AGE_CLASSES_S.len()],
     /// Change of the live bytes since the window's start, bytes per second, with its 95 % interval.
     pub growth_bytes_per_s: Estimate,
+    /// What is known besides when the site allocates in a Go heap.
+    pub go: Option<GoFacts>,
+}
+
+/// What is known of a call site in a Go heap.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct GoFacts {
+    /// Bytes of `live_bytes` that were there before tracing started; their ages count from then.
+    pub inherited_bytes: f64,
+    /// Objects of `live_count` that were there.
+    pub inherited_count: f64,
+    /// Objects that the estimates are made from.
+    pub sampled_objects: u64,
+    /// Collections that the oldest live object has survived.
+    pub oldest_age_cycles: u32,
+    /// The median of that.
+    pub median_age_cycles: u32,
 }
 
 /// Sums over all sites.
@@ -54,6 +71,8 @@ pub struct Totals {
     pub freed_bytes: f64,
     /// Blocks freed.
     pub freed_count: f64,
+    /// Live bytes that were there before tracing started; `None` when that is not known.
+    pub inherited_bytes: Option<f64>,
 }
 
 /// The ledger of one process at an instant. Sites are in no particular order.

@@ -122,7 +122,7 @@ fn target_section(target: &Target, process: &GoProcess) -> TargetSection {
     TargetSection {
         kind: "go",
         go_version: Some(process.version.text.clone()),
-        ..describe_target(target, vec![runtime])
+        ..describe_target(target, vec![runtime], "full")
     }
 }
 

@@ -136,6 +136,7 @@ impl MappingBook {
             median_age_s: median_birth(&mut live.births, true).map_or(0.0, age_s),
             age_histogram: histogram,
             growth_bytes_per_s: per_second(live_bytes, seconds_between(self.start_ns, now_ns)),
+            go: None,
         };
         MappingSite { site: snapshot, backing: site.key.backing }
     }

@@ -21,6 +21,7 @@ fn site(stack_id: u64, live: f64, count: f64, oldest: f64, growth: f64) -> SiteS
         median_age_s: oldest / 2.0,
         age_histogram: [1.0, 2.0, count - 3.0, 0.0, 0.0, 0.0],
         growth_bytes_per_s: estimate(growth, 1000.0),
+        go: None,
     }
 }
 
@@ -35,6 +36,7 @@ pub(in crate::report) fn snapshot() -> Snapshot {
             allocated_count: 400_000.0,
             freed_bytes: 37_417_088.0,
             freed_count: 199_500.0,
+            inherited_bytes: None,
         },
         sites: vec![
             site(5, 1_048_576.0, 16.0, 9.0, 0.0),

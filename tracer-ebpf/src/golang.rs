@@ -1,0 +1,94 @@
+//! The sampler of a Go runtime: objects that it chose, and their end.
+//!
+//! Nothing is chosen here, and no stack is walked: the runtime's call site has it, and userspace reads it there. A goroutine has
+//! no return that could be trapped: both are seen where they are entered, behind the stack check, so that each call is seen once.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
+use aya_ebpf::macros::uprobe;
+use aya_ebpf::programs::ProbeContext;
+use tracer_common::counter::Counter;
+use tracer_common::event::{EventKind, GoSampledEvent};
+use tracer_common::golang::GoRuntime;
+
+use crate::call::{Thread, read_user};
+use crate::counters::{add, count};
+use crate::maps::{GO_RUNTIMES, TARGETS};
+use crate::{emit, private_stack};
+
+/// The first two arguments and the place, as Go passes them (ABIInternal of amd64).
+struct GoCall {
+    first: u64,
+    second: u64,
+    ip: u64,
+}
+
+impl GoCall {
+    #[inline(always)]
+    fn read(context: &ProbeContext) -> Self {
+        // SAFETY: the context of a uprobe program is the probed thread's registers.
+        let regs = unsafe { &*context.as_ptr().cast::<pt_regs>() };
+        Self { first: regs.rax, second: regs.rbx, ip: regs.rip }
+    }
+}
+
+/// `setprofilebucket(p, b)`.
+#[uprobe]
+pub fn go_sampled(context: ProbeContext) -> u32 {
+    private_stack::decline();
+    count(Counter::AllocateHits);
+    let thread = Thread::current();
+    let GoCall { first: address, second: bucket, ip } = GoCall::read(&context);
+    let Some(runtime) = traced_runtime(&context, thread) else { return 0 };
+    let size_bytes = read_user(bucket.wrapping_add(u64::from(runtime.object_size_offset)));
+    let Some(size_bytes) = size_bytes else {
+        count(Counter::UnreadableArguments);
+        return 0;
+    };
+    let sweepgen = read_user(ip.wrapping_add(runtime.sweepgen_distance)).unwrap_or(0);
+    let event = GoSampledEvent {
+        header: emit::header(EventKind::GoSampled, thread, 0),
+        address,
+        bucket,
+        size_bytes,
+        cycle: u64::from(GoRuntime::cycle(sweepgen)),
+    };
+    if emit::go_sampled(event).is_err() {
+        count(Counter::LostAllocations);
+        add(Counter::LostAllocatedBytes, size_bytes);
+    }
+    0
+}
+
+/// `freeSpecial(s, p, size)`, of which the profiler's records are a part.
+#[uprobe]
+pub fn go_freed(context: ProbeContext) -> u32 {
+    private_stack::decline();
+    count(Counter::ReleaseHits);
+    let thread = Thread::current();
+    let GoCall { first: special, second: address, .. } = GoCall::read(&context);
+    let Some(runtime) = traced_runtime(&context, thread) else { return 0 };
+    let Some(word) = read_user(special.wrapping_add(u64::from(runtime.kind_offset))) else {
+        count(Counter::UnreadableArguments);
+        return 0;
+    };
+    let is_profilers = word & 0xff == u64::from(runtime.kind_profile);
+    if is_profilers && emit::release(EventKind::GoFreed, thread, address).is_err() {
+        count(Counter::LostFrees);
+    }
+    0
+}
+
+/// The runtime that was hit in a traced process.
+#[inline(always)]
+fn traced_runtime(context: &ProbeContext, thread: Thread) -> Option<&'static GoRuntime> {
+    TARGETS.get_ptr(thread.tgid)?;
+    // SAFETY: the helper takes the program's own context.
+    let cookie = unsafe { bpf_get_attach_cookie(context.as_ptr()) };
+    let runtime = GO_RUNTIMES.get(cookie as u32);
+    if runtime.is_none() {
+        count(Counter::UnknownFunctions);
+    }
+    runtime
+}
