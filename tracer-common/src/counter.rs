@@ -48,7 +48,9 @@ pub enum Counter {
     LostMappedBytes = 20,
     /// Events of munmap, and of mremap's entry, that did not fit in the ring buffer.
     LostUnmappings = 21,
+    /// Hits of static probe points whose arguments could not be read.
+    UnreadableArguments = 22,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = 22;
+pub const COUNTERS: u32 = 23;

@@ -10,12 +10,10 @@ use serde::Deserialize;
 
 use crate::failure::{self, OrFail as _, failure};
 use crate::tally::{Reader, Tally};
-use crate::{allocators, host, process, product, progress, setup, workspace};
+use crate::{host, packages, process, product, progress, setup, workspace};
 
 const UNIT: &str = "unit";
 const END_TO_END: &str = "e2e";
-/// The suite that traces allocators of Debian's packages.
-const ALLOCATORS: &str = "allocators";
 /// The package of the end-to-end tests.
 pub(crate) const PACKAGE: &str = "outlive-tests";
 
@@ -38,7 +36,7 @@ pub(crate) fn test(names: &[String]) -> Result<bool> {
     for name in &chosen {
         let result = if is_ready {
             progress::say(&format!("suite {name}"));
-            prepare(name).and_then(|()| run(&mut command(name)))
+            packages::fetch(name).and_then(|()| run(&mut command(name)))
         } else {
             Err(failure(
                 &format!("the suite {name} cannot run"),
@@ -83,11 +81,6 @@ fn choose(names: &[String], known: &[String]) -> Result<Vec<String>> {
         }
     }
     Ok(chosen)
-}
-
-/// Fetches what a suite needs beside the workspace.
-fn prepare(suite: &str) -> Result<()> {
-    if suite == ALLOCATORS { allocators::fetch() } else { Ok(()) }
 }
 
 /// Runs a suite.

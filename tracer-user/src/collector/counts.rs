@@ -46,6 +46,7 @@ impl Counts {
             Counter::LostProcessEvents,
             Counter::LostMappings,
             Counter::LostUnmappings,
+            Counter::UnreadableArguments,
         ]
         .into_iter()
         .map(|counter| self.get(counter))

@@ -6,7 +6,7 @@ use foldhash::fast::FixedState;
 use tracer_common::live::LiveBlock;
 
 use crate::collector::event::{Allocation, Event, Happening, ResizeOutcome};
-use crate::ledger::estimate::{Moments, weight};
+use crate::ledger::estimate::{Moments, reported_weight, weight};
 use crate::ledger::snapshot::{AGE_CLASSES_S, Estimate, Filter, SiteSnapshot, Snapshot, Totals};
 use crate::target::VirtAddr;
 
@@ -16,6 +16,8 @@ struct Block {
     size_bytes: u64,
     at_ns: u64,
     site: u32,
+    /// Blocks that it stands for.
+    weight: f64,
 }
 
 /// What happened at a call site since the start.
@@ -111,7 +113,8 @@ impl Ledger {
             if !self.blocks.contains_key(address) {
                 let site = self.site(block.stack_id);
                 let (size_bytes, at_ns) = (block.size_bytes, block.at_ns);
-                self.blocks.insert(*address, Block { size_bytes, at_ns, site });
+                let weight = weight(size_bytes, self.mean_bytes);
+                self.blocks.insert(*address, Block { size_bytes, at_ns, site, weight });
             }
         }
     }
@@ -122,13 +125,12 @@ impl Ledger {
         let mut gathered = vec![Gathered::default(); self.stacks.len()];
         let mut total = Gathered::default();
         for block in self.blocks.values().chain(self.withdrawn.values().map(|(_, block)| block)) {
-            let weight = weight(block.size_bytes, self.mean_bytes);
-            total.add(block, weight);
+            total.add(block);
             if let Some(site) = gathered.get_mut(block.site as usize)
                 && is_wanted(block, now_ns, filter)
             {
-                site.add(block, weight);
-                site.births.push((block.at_ns, weight));
+                site.add(block);
+                site.births.push((block.at_ns, block.weight));
             }
         }
         let sites = gathered.into_iter().zip(self.stacks.iter().zip(&self.activity));
@@ -159,7 +161,10 @@ impl Ledger {
 
     fn allocated(&mut self, allocation: &Allocation, at_ns: u64) {
         let site = self.site(allocation.stack_id);
-        let weight = weight(allocation.size_bytes, self.mean_bytes);
+        let weight = match allocation.weighted_bytes {
+            Some(bytes) => reported_weight(allocation.size_bytes, bytes),
+            None => weight(allocation.size_bytes, self.mean_bytes),
+        };
         if let Some(activity) = self.activity.get_mut(site as usize) {
             activity.allocated_count += weight;
             activity.allocated_bytes += weight * allocation.size_bytes as f64;
@@ -167,17 +172,16 @@ impl Ledger {
         if !allocation.tracked {
             return;
         }
-        let block = Block { size_bytes: allocation.size_bytes, at_ns, site };
+        let block = Block { size_bytes: allocation.size_bytes, at_ns, site, weight };
         if self.blocks.insert(allocation.address, block).is_some() {
             self.implied_frees += 1;
         }
     }
 
     fn freed(&mut self, block: Block) {
-        let weight = weight(block.size_bytes, self.mean_bytes);
         if let Some(activity) = self.activity.get_mut(block.site as usize) {
-            activity.freed_count += weight;
-            activity.freed_bytes += weight * block.size_bytes as f64;
+            activity.freed_count += block.weight;
+            activity.freed_bytes += block.weight * block.size_bytes as f64;
         }
     }
 
@@ -227,9 +231,9 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn add(&mut self, block: &Block, weight: f64) {
-        self.bytes.add(block.size_bytes as f64, weight);
-        self.count.add(1.0, weight);
+    fn add(&mut self, block: &Block) {
+        self.bytes.add(block.size_bytes as f64, block.weight);
+        self.count.add(1.0, block.weight);
     }
 
     fn into_snapshot(

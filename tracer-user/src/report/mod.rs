@@ -12,4 +12,6 @@ mod stacks;
 mod table;
 pub mod text;
 
-pub use build::{Options, ReportInput, Sort, Stack, build, describe_target, stack_end_word};
+pub use build::{
+    Options, ReportInput, Sampling, Sort, Stack, build, describe_target, stack_end_word,
+};

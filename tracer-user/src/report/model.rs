@@ -73,10 +73,17 @@ pub struct Window {
 /// How allocations were chosen.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sampling {
-    /// `exact` or `poisson`.
+    /// `exact`, `poisson`, or `usdt`: by the process itself.
     pub mode: &'static str,
-    /// Mean bytes between samples; 0 when exact.
+    /// Mean bytes between samples; 0 unless the mode is `poisson`.
     pub mean_bytes: u64,
+}
+
+impl Sampling {
+    /// Whether numbers are estimates.
+    pub fn is_estimate(&self) -> bool {
+        self.mode != "exact"
+    }
 }
 
 /// Sums over all sites; estimates are rounded to whole numbers.

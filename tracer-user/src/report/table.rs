@@ -39,7 +39,7 @@ const MAPPINGS: Words = Words {
 
 /// The table of allocations.
 pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
-    let sampled = report.sampling.mean_bytes != 0;
+    let sampled = report.sampling.is_estimate();
     table(report, &ALLOCATIONS, sampled, report.sites_omitted, layout)
 }
 

@@ -48,9 +48,10 @@ pub fn render(report: &Report, layout: Layout) -> String {
 
 fn header(report: &Report, layout: Layout) -> Vec<String> {
     let target = &report.target;
-    let sampling = match report.sampling.mean_bytes {
-        0 => "every allocation recorded".to_owned(),
-        mean => format!("sampled: one in {} on average, ± is 95 %", human_size(mean as f64)),
+    let sampling = match (report.sampling.mode, report.sampling.mean_bytes) {
+        ("usdt", _) => "sampled by the process itself (USDT), ± is 95 %".to_owned(),
+        (_, 0) => "every allocation recorded".to_owned(),
+        (_, mean) => format!("sampled: one in {} on average, ± is 95 %", human_size(mean as f64)),
     };
     let limit = match report.memory.limit_bytes {
         Some(limit) => format!(" of at most {}", human_size(limit as f64)),

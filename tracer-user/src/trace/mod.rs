@@ -1,9 +1,12 @@
 //! The pipeline put together: processes in, reports out, until time is up, the target ends, or the user has enough.
 
 pub mod following;
+pub mod hooks;
 pub mod kernel;
 pub mod options;
+pub mod planning;
 pub mod process;
+pub mod progress;
 pub mod session;
 pub mod stacks;
 pub mod start;

@@ -12,7 +12,7 @@ use crate::collector::ring::Ring;
 use crate::fault::{Fault, Status};
 use crate::probes::attach::release;
 use crate::report::model::Report;
-use crate::report::{ReportInput, Stack, build, describe_target};
+use crate::report::{ReportInput, Sampling, Stack, build, describe_target};
 use crate::symbolise::Symboliser;
 use crate::sys::readiness;
 use crate::sys::usage::monotonic_ns;
@@ -20,9 +20,11 @@ use crate::target::memory::ProcessMemory;
 use crate::target::symbols::select_functions;
 use crate::target::{ModuleId, ModuleTable, Pid, Target};
 use crate::trace::following::MappingFollower;
+use crate::trace::hooks::Source;
 use crate::trace::kernel::Kernel;
 use crate::trace::options::TraceOptions;
 use crate::trace::process::TracedProcess;
+use crate::trace::progress::{Listener, Progress, UserSignal};
 use crate::trace::stacks::Stacks;
 use crate::trace::summary::{RunFacts, cost, loss};
 
@@ -32,38 +34,6 @@ const POLL: Duration = Duration::from_millis(10);
 const BATCH: usize = 65_536;
 /// The shortest record and its header in the ring buffer, bytes.
 const LEAST_RECORD_BYTES: usize = 32;
-
-/// What a run tells its caller while it goes on.
-pub enum Progress<'a> {
-    /// All probes of a process are attached.
-    Tracing(&'a Target),
-    /// A process loaded an allocator, and it is attached to.
-    Loaded {
-        /// The process.
-        target: &'a Target,
-        /// The allocator.
-        allocator: &'a str,
-    },
-    /// A report is due; `last` for the final one of its process.
-    Report {
-        /// The report.
-        report: Box<Report>,
-        /// No more will follow for this process.
-        last: bool,
-    },
-}
-
-/// Where progress goes. It ends the run with an error, or by a break when nobody wants to hear more.
-pub type Listener<'a> = dyn FnMut(Progress<'_>) -> Result<ControlFlow<()>, Fault> + 'a;
-
-/// What ends a run from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UserSignal {
-    /// Ends the run with a last report.
-    Finish,
-    /// Was meant for the traced program: this signal is handed on to it.
-    HandOn(i32),
-}
 
 /// Traced processes and the kernel side they share.
 pub struct Session {
@@ -135,7 +105,7 @@ impl Session {
         if let Some(missing) = self.kernel.missing_functions(&mapped).first() {
             return Err(no_such_function(pid, missing, &mapped, &self.modules));
         }
-        if process.is_hooked() {
+        if !process.hooks.is_empty() {
             return Ok(());
         }
         let hidden = self.target(pid).is_some_and(|target| {
@@ -169,7 +139,7 @@ impl Session {
         listener: &mut Listener<'_>,
     ) -> Result<(), Fault> {
         for process in self.processes.values() {
-            if listener(Progress::Tracing(&process.target))?.is_break() {
+            if listener(tracing_begins(process))?.is_break() {
                 return Ok(());
             }
         }
@@ -275,6 +245,7 @@ impl Session {
             self.kernel.forget_live(pid);
             if let (Ok(target), Some(process)) = (Target::open(pid), self.processes.get_mut(&pid)) {
                 process.target = target;
+                process.hooks.executed();
             }
             if let Err(fault) = self.attach_new(pid) {
                 tracing::warn!("{pid} runs another program that cannot be traced: {}", fault.why);
@@ -299,7 +270,7 @@ impl Session {
                     .to_owned(),
             );
             await_end(&process.target, ended.clone())?;
-            listener(Progress::Tracing(&process.target)).map(|_| ())
+            listener(tracing_begins(process)).map(|_| ())
         });
         if let Err(fault) = followed {
             tracing::warn!("child {child} is not followed: {}", fault.why);
@@ -341,11 +312,13 @@ impl Session {
             link_kind: self.kernel.link_kind,
             processes: self.admitted,
         };
-        let sampled = self.options.selection.mean_bytes() != 0;
+        let mean_bytes = self.options.selection.mean_bytes();
         let Some(process) = self.processes.get_mut(&pid) else {
             return Err(broken(&"a process without a ledger"));
         };
-        if sampled && facts.counts.lost_events() > 0 && !process.ended {
+        // What a sampler of its own tells is not in the kernel's table.
+        let by_itself = process.hooks.source != Source::Allocators;
+        if mean_bytes != 0 && !by_itself && facts.counts.lost_events() > 0 && !process.ended {
             let live = self.kernel.live_blocks(pid);
             process.ledger.resynchronise(&live);
         }
@@ -369,12 +342,19 @@ impl Session {
             },
             None => Stack { frames: Vec::new(), end: None },
         };
-        let mean_bytes = options.selection.mean_bytes();
+        let sampling = match (by_itself, mean_bytes) {
+            (true, _) => Sampling::Usdt,
+            (false, 0) => Sampling::Exact,
+            (false, mean_bytes) => Sampling::Poisson { mean_bytes },
+        };
         Ok(build(ReportInput {
-            target: describe_target(&process.target, process.allocators.iter().cloned().collect()),
+            target: describe_target(
+                &process.target,
+                process.hooks.allocators.iter().cloned().collect(),
+            ),
             start: process.started,
             end: SystemTime::now(),
-            sample_mean_bytes: (mean_bytes != 0).then_some(mean_bytes),
+            sampling,
             snapshot: &snapshot,
             mappings: mappings.as_ref(),
             stack: &mut stack,
@@ -384,6 +364,10 @@ impl Session {
             options: options.report,
         }))
     }
+}
+
+fn tracing_begins(process: &TracedProcess) -> Progress<'_> {
+    Progress::Tracing { target: &process.target, source: process.hooks.source }
 }
 
 /// Names what there is instead.
