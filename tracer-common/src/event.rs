@@ -22,6 +22,8 @@ pub enum EventKind {
     Abandoned = 8,
     /// Memory of a stack that went through unknown code: [`crate::stack::StackCopyRecord`], right after its `Stack`.
     StackCopy = 9,
+    /// The process's own sampler tells of a block given out: [`ReportedEvent`].
+    Reported = 10,
     /// mmap returned a range: [`crate::mapping::MappingEvent`].
     Mapped = 16,
     /// munmap was entered with this range; told before another thread can be given it: [`crate::mapping::MappingEvent`].
@@ -53,6 +55,7 @@ impl EventKind {
             7 => Some(Self::Forked),
             8 => Some(Self::Abandoned),
             9 => Some(Self::StackCopy),
+            10 => Some(Self::Reported),
             16 => Some(Self::Mapped),
             17 => Some(Self::Unmapping),
             18 => Some(Self::UnmappingFailed),
@@ -114,6 +117,26 @@ pub struct AllocationEvent {
     pub old_address: u64,
 }
 
+/// A block that the process's own sampler tells of.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+pub struct ReportedEvent {
+    /// Kind, process, thread, time.
+    pub header: EventHeader,
+    /// The block.
+    pub address: u64,
+    /// Bytes of the block.
+    pub size_bytes: u64,
+    /// Identifier of the call stack, or [`crate::stack::NO_STACK`].
+    pub stack_id: u64,
+    /// Bytes that the block stands for.
+    pub weighted_bytes: u64,
+}
+
 /// A block given back.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,5 +173,6 @@ pub struct GoSampledEvent {
 
 const _: () = assert!(size_of::<EventHeader>() == 24);
 const _: () = assert!(size_of::<AllocationEvent>() == 56);
+const _: () = assert!(size_of::<ReportedEvent>() == 56);
 const _: () = assert!(size_of::<ReleaseEvent>() == 32);
 const _: () = assert!(size_of::<GoSampledEvent>() == 56);

@@ -16,3 +16,4 @@ pub mod sampling;
 pub mod stack;
 pub mod target;
 pub mod unwind;
+pub mod usdt;

@@ -27,6 +27,9 @@ pub const MAX_FORWARD_BYTES: u64 = 4096;
 /// Ranges of code in one process that are known; what is beyond is followed by frame pointers.
 pub const MAX_CODE_RANGES: usize = 512;
 
+/// Static probe points (USDT) of all files together.
+pub const MAX_PROBE_POINTS: u32 = 4096;
+
 /// Words of the stack that a walk reads at once.
 pub const STACK_WINDOW_WORDS: usize = 64;
 

@@ -7,7 +7,7 @@
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::pt_regs;
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_probe_read_user};
 use aya_ebpf::programs::ProbeContext;
 use tracer_common::counter::Counter;
 use tracer_common::event::EventKind;
@@ -65,6 +65,18 @@ impl Registers {
             fp: regs.rbp,
         }
     }
+}
+
+/// A register of the probed thread, by its place in `struct pt_regs`.
+#[inline(always)]
+pub fn read_register(context: &ProbeContext, offset: u32) -> Option<u64> {
+    const LAST: u32 = size_of::<pt_regs>() as u32 - 8;
+    if offset > LAST {
+        return None;
+    }
+    let registers: *const u8 = context.as_ptr().cast();
+    // SAFETY: the helper checks what it reads; the place is within the context.
+    unsafe { bpf_probe_read_kernel(registers.wrapping_add(offset as usize).cast::<u64>()) }.ok()
 }
 
 /// Eight bytes of the target's memory.

@@ -4,7 +4,9 @@ use aya_ebpf::bindings::{
     BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE,
 };
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use tracer_common::event::{AllocationEvent, EventHeader, EventKind, GoSampledEvent, ReleaseEvent};
+use tracer_common::event::{
+    AllocationEvent, EventHeader, EventKind, GoSampledEvent, ReleaseEvent, ReportedEvent,
+};
 
 use crate::call::Thread;
 use crate::maps::EVENTS;
@@ -49,6 +51,15 @@ pub fn allocation(event: AllocationEvent) -> Result<(), RingFull> {
 #[inline(always)]
 pub fn go_sampled(event: GoSampledEvent) -> Result<(), RingFull> {
     let mut entry = EVENTS.reserve::<GoSampledEvent>(0).ok_or(RingFull)?;
+    entry.write(event);
+    entry.submit(wakeup());
+    Ok(())
+}
+
+/// Tells what the process's own sampler says of a block.
+#[inline(always)]
+pub fn report(event: ReportedEvent) -> Result<(), RingFull> {
+    let mut entry = EVENTS.reserve::<ReportedEvent>(0).ok_or(RingFull)?;
     entry.write(event);
     entry.submit(wakeup());
     Ok(())

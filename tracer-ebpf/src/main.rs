@@ -17,6 +17,7 @@ mod process;
 mod release;
 mod sample;
 mod stack;
+mod usdt;
 
 /// The verifier rejects a program that can reach this: nothing here may panic.
 #[panic_handler]

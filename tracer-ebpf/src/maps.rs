@@ -8,13 +8,14 @@ use tracer_common::counter::COUNTERS;
 use tracer_common::function::FunctionInfo;
 use tracer_common::golang::GoRuntime;
 use tracer_common::limits::{
-    MAX_FUNCTIONS, MAX_GO_RUNTIMES, MAX_IN_FLIGHT, MAX_TARGETS, MAX_UNWIND_PAGES, MAX_UNWIND_ROWS,
-    MAX_UNWIND_RULES, REMEMBERED_RULES, STACK_SLOTS, STACK_WINDOW_WORDS,
+    MAX_FUNCTIONS, MAX_GO_RUNTIMES, MAX_IN_FLIGHT, MAX_PROBE_POINTS, MAX_TARGETS, MAX_UNWIND_PAGES,
+    MAX_UNWIND_ROWS, MAX_UNWIND_RULES, REMEMBERED_RULES, STACK_SLOTS, STACK_WINDOW_WORDS,
 };
 use tracer_common::live::{LiveBlock, LiveKey};
 use tracer_common::stack::StackRecord;
 use tracer_common::target::TargetRow;
 use tracer_common::unwind::{CodeMap, CodeRange, Rule};
+use tracer_common::usdt::ProbePoint;
 
 /// Mean bytes between samples; 0 records every allocation. Set by userspace before the programs are loaded.
 #[unsafe(no_mangle)]
@@ -27,6 +28,10 @@ pub static FUNCTIONS: Array<FunctionInfo> = Array::with_max_entries(MAX_FUNCTION
 /// Go runtimes by cookie. Userspace writes before it attaches; programs read.
 #[map]
 pub static GO_RUNTIMES: Array<GoRuntime> = Array::with_max_entries(MAX_GO_RUNTIMES, 0);
+
+/// Static probe points by cookie. Userspace writes before it attaches; programs read.
+#[map]
+pub static PROBE_POINTS: Array<ProbePoint> = Array::with_max_entries(MAX_PROBE_POINTS, 0);
 
 /// Processes traced, by tgid. Userspace writes; programs read, and count down the copies of stacks.
 #[map]
@@ -165,8 +170,8 @@ pub struct StackWalk {
     pub unknown_sp: u64,
     /// See above.
     pub unknown_fp: u64,
-    /// 1 while the walk is in a frame at the entry of its function, where it has not set up its frame; only the first can be.
-    pub at_entry: u32,
+    /// Where the thread stands in the current frame, see `stack.rs`.
+    pub standing: u32,
     /// The range of code of the last frame: most frames lie in the same one as the frame before.
     pub range: CodeRange,
     /// Address of the first word of `window`.

@@ -43,25 +43,41 @@ pub const WITH_LOOP: bool = true;
 /// See [`WITH_LOOP`].
 pub const WITHOUT_LOOP: bool = false;
 
+/// Where the thread stands in a frame.
+mod standing {
+    /// After an instruction that left the frame: a call, in all frames but the first.
+    pub const AFTER_CALL: u32 = 0;
+    /// At the entry of the function, which has not set up its frame.
+    pub const AT_ENTRY: u32 = 1;
+    /// Before an instruction in the middle of the function.
+    pub const BEFORE: u32 = 2;
+}
+
 /// Identifier of the current call's stack, published if it is new; [`NO_STACK`] if it could not be walked.
 #[inline(always)]
 pub fn capture<const LOOP: bool>(thread: Thread, registers: &Registers) -> u64 {
-    capture_from::<LOOP>(thread, registers, 1)
+    capture_from::<LOOP>(thread, registers, standing::AT_ENTRY)
 }
 
 /// The same for a thread that stands anywhere in a function, right after an instruction such as `syscall`.
 #[inline(always)]
 pub fn capture_inside(thread: Thread, registers: &Registers) -> u64 {
-    capture_from::<WITH_LOOP>(thread, registers, 0)
+    capture_from::<WITH_LOOP>(thread, registers, standing::AFTER_CALL)
+}
+
+/// The same for a thread that stands anywhere in a function, before the instruction that is probed.
+#[inline(always)]
+pub fn capture_before<const LOOP: bool>(thread: Thread, registers: &Registers) -> u64 {
+    capture_from::<LOOP>(thread, registers, standing::BEFORE)
 }
 
 #[inline(always)]
-fn capture_from<const LOOP: bool>(thread: Thread, registers: &Registers, at_entry: u32) -> u64 {
+fn capture_from<const LOOP: bool>(thread: Thread, registers: &Registers, standing: u32) -> u64 {
     let Some((index, walk)) = claim::<LOOP>() else {
         count(Counter::StackSlotsBusy);
         return NO_STACK;
     };
-    start(walk, thread, registers, at_entry);
+    start(walk, thread, registers, standing);
     if LOOP {
         let mut slot = walk;
         // SAFETY: `step` has the signature of a loop callback; its context is the claimed slot.
@@ -105,13 +121,13 @@ fn release(walk: *mut StackWalk) {
 }
 
 #[inline(always)]
-fn start(walk: *mut StackWalk, thread: Thread, registers: &Registers, at_entry: u32) {
+fn start(walk: *mut StackWalk, thread: Thread, registers: &Registers, standing: u32) {
     // SAFETY: the slot is ours.
     let walk = unsafe { &mut *walk };
     walk.ip = registers.ip;
     walk.sp = registers.sp;
     walk.fp = registers.fp;
-    walk.at_entry = at_entry;
+    walk.standing = standing;
     // SAFETY: the value is a plain number.
     walk.code_version = unsafe { TARGETS.get(thread.tgid) }.map_or(0, |row| row.code_version);
     walk.unknown_depth = 0;
@@ -147,15 +163,16 @@ pub extern "C" fn stack_step(slot: u32) -> u32 {
 
 #[inline(always)]
 fn advance(walk: &mut StackWalk) -> u32 {
-    let at_entry = walk.at_entry != 0;
-    walk.at_entry = 0;
+    let at_entry = walk.standing == standing::AT_ENTRY;
     // A return address can be the first byte after its function, when the call does not return.
-    let before = u64::from(!at_entry);
+    let before = u64::from(walk.standing == standing::AFTER_CALL);
+    walk.standing = standing::AFTER_CALL;
     let code = table::code_at(walk, walk.ip.wrapping_sub(before));
     keep(walk, code.frame.wrapping_add(before));
     if frame_file(code.frame) == NO_FILE && walk.unknown_depth == 0 && !at_entry {
         walk.unknown_depth = walk.record.frame_count;
-        walk.unknown_ip = walk.ip;
+        // Whoever walks on takes it for a return address.
+        walk.unknown_ip = walk.ip.wrapping_add(1 - before);
         walk.unknown_sp = walk.sp;
         walk.unknown_fp = walk.fp;
     }

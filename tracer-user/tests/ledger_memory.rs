@@ -37,8 +37,13 @@ fn ten_million_blocks_take_64_bytes_each_at_most() {
     let mut ledger = Ledger::new(0, 0);
     for block in 0..BLOCKS {
         let (size_bytes, stack_id) = (48 + block % 7, block % SITES);
-        let allocation =
-            Allocation { address: address(block), size_bytes, stack_id, tracked: true };
+        let allocation = Allocation {
+            address: address(block),
+            size_bytes,
+            stack_id,
+            tracked: true,
+            weighted_bytes: None,
+        };
         apply(&mut ledger, block, Happening::Allocated(allocation));
         let count = block + 1;
         if count >= FIRST_LOOK && count.is_multiple_of(LOOK_EVERY) {

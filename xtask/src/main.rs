@@ -3,7 +3,6 @@
 //! In: the command line. Out: the exit status; 1 when something failed, with three lines that say what, why and
 //! what to do.
 
-mod allocators;
 mod apt;
 mod bench;
 mod budget;
@@ -14,6 +13,7 @@ mod demo;
 mod failure;
 mod host;
 mod layers;
+mod packages;
 mod peers;
 mod process;
 mod product;

@@ -10,12 +10,10 @@ use serde::Deserialize;
 
 use crate::failure::{self, OrFail as _, failure};
 use crate::tally::{Reader, Tally};
-use crate::{allocators, debug_tools, host, process, product, progress, setup, workspace};
+use crate::{debug_tools, host, packages, process, product, progress, setup, workspace};
 
 const UNIT: &str = "unit";
 const END_TO_END: &str = "e2e";
-/// The suite that traces allocators of Debian's packages.
-const ALLOCATORS: &str = "allocators";
 /// The suite that takes tools of its own.
 const SYMBOLS: &str = "symbols";
 /// The package of the end-to-end tests.
@@ -89,11 +87,7 @@ fn choose(names: &[String], known: &[String]) -> Result<Vec<String>> {
 
 /// Fetches what a suite needs beside the workspace.
 fn prepare(suite: &str) -> Result<()> {
-    match suite {
-        ALLOCATORS => allocators::fetch(),
-        SYMBOLS => debug_tools::fetch(),
-        _ => Ok(()),
-    }
+    if suite == SYMBOLS { debug_tools::fetch() } else { packages::fetch(suite) }
 }
 
 /// Runs a suite.

@@ -105,18 +105,23 @@ static WITHOUT_USE void say_counts(void) {
     say_line(&line);
 }
 
-/* Reads one line and insists that it is this word. */
-static WITHOUT_USE void await_word(const char *word) {
-    char got[64];
+/* Reads one line. */
+static WITHOUT_USE void read_word(char *got, size_t size) {
     size_t length = 0;
     for (;;) {
         char c;
         if (read(0, &c, 1) != 1) _exit(BAD_CONVERSATION);
         if (c == '\n') break;
-        if (length + 1 >= sizeof got) _exit(BAD_CONVERSATION);
+        if (length + 1 >= size) _exit(BAD_CONVERSATION);
         got[length++] = c;
     }
     got[length] = 0;
+}
+
+/* Reads one line and insists that it is this word. */
+static WITHOUT_USE void await_word(const char *word) {
+    char got[64];
+    read_word(got, sizeof got);
     if (strcmp(got, word) != 0) _exit(BAD_CONVERSATION);
 }
 

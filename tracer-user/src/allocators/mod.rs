@@ -8,6 +8,7 @@ pub mod discover;
 pub mod glibc;
 pub mod named;
 pub mod operator_new;
+pub mod usdt;
 
 use tracer_common::function::Shape;
 

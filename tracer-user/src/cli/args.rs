@@ -264,6 +264,8 @@ impl Trace {
             follow_fork: self.follow_fork,
             mappings: self.mappings,
             named_functions: self.allocator.iter().flat_map(|list| list.0.clone()).collect(),
+            // Whoever says which allocations are to be recorded, or by which functions, means outlive's own probes.
+            hears_samplers: self.sample.is_none() && !self.exact && self.allocator.is_empty(),
             force_link: self.force_link.map(|link| match link {
                 Link::Session => LinkKind::Session,
                 Link::Multi => LinkKind::Multi,
@@ -319,6 +321,9 @@ mod tests {
         assert_eq!(options.selection, Selection::Poisson { mean_bytes: 4096 });
         assert_eq!(options.filter.older_s, Some(120.0));
         assert_eq!((options.report.sort, options.report.top), (SortKey::Age, 3));
+        assert!(!options.hears_samplers);
+        assert!(!trace(&["--allocator", "malloc=get"]).expect("valid").hears_samplers);
+        assert!(trace(&[]).expect("valid").hears_samplers);
     }
 
     #[test]

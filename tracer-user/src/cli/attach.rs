@@ -9,8 +9,10 @@ use crate::cli::{Outcome, signals};
 use crate::fault::{Fault, Status};
 use crate::report::model::Report;
 use crate::target::{Pid, Target};
+use crate::trace::hooks::Source;
 use crate::trace::options::Selection;
-use crate::trace::session::{Progress, Session};
+use crate::trace::progress::Progress;
+use crate::trace::session::Session;
 
 /// Mean bytes between samples unless told otherwise.
 const DEFAULT_MEAN_BYTES: u64 = 512 << 10;
@@ -48,9 +50,15 @@ pub(super) fn listener<'a>(
 ) -> impl FnMut(Progress<'_>) -> Result<ControlFlow<()>, Fault> + 'a {
     let mut bar = NamingBar::default();
     move |progress| match progress {
-        Progress::Tracing(target) => {
+        Progress::Tracing { target, source } => {
+            let by = match source {
+                Source::Allocators => String::new(),
+                Source::Sampler(provider) => {
+                    format!(" by its own sampler, {} (USDT)", provider.name())
+                }
+            };
             if !global.quiet {
-                eprintln!("outlive: tracing {} ({})", target.pid, target.comm);
+                eprintln!("outlive: tracing {} ({}){by}", target.pid, target.comm);
             }
             Ok(ControlFlow::Continue(()))
         }

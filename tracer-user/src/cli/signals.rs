@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::fault::{Fault, Status};
-use crate::trace::session::UserSignal;
+use crate::trace::progress::UserSignal;
 
 /// Exit status of a process that was ended by Ctrl-C: 128 and SIGINT.
 const INTERRUPTED: i32 = 130;

@@ -1,7 +1,7 @@
 //! Decoding records of the ring buffer.
 
 use tracer_common::event::{
-    AllocationEvent, EventHeader, EventKind, GoSampledEvent, ReleaseEvent, flags,
+    AllocationEvent, EventHeader, EventKind, GoSampledEvent, ReleaseEvent, ReportedEvent, flags,
 };
 use tracer_common::limits::MAX_FRAMES;
 use tracer_common::stack::StackEnd;
@@ -82,6 +82,8 @@ pub struct Allocation {
     pub stack_id: u64,
     /// Whether its free will be told; without it the block is never live.
     pub tracked: bool,
+    /// Bytes that it stands for, when the process's own sampler says so.
+    pub weighted_bytes: Option<u64>,
 }
 
 /// How a realloc ended.
@@ -129,6 +131,7 @@ pub fn decode(record: &[u8]) -> Option<Event> {
     let (header, _) = EventHeader::read_from_prefix(record).ok()?;
     let what = match kind {
         EventKind::Allocated => Happening::Allocated(allocation(&allocation_event(record)?)),
+        EventKind::Reported => Happening::Allocated(reported(record)?),
         EventKind::Resized => resize(&allocation_event(record)?),
         EventKind::Freed => Happening::Freed(released(record)?),
         EventKind::Withdrawn => Happening::Withdrawn(released(record)?),
@@ -162,6 +165,7 @@ fn allocation(event: &AllocationEvent) -> Allocation {
         size_bytes: event.size_bytes,
         stack_id: event.stack_id,
         tracked: event.header.flags & flags::UNTRACKED == 0,
+        weighted_bytes: None,
     }
 }
 
@@ -172,6 +176,17 @@ fn go_object(record: &[u8]) -> Option<GoObject> {
         bucket: VirtAddr(event.bucket),
         size_bytes: event.size_bytes,
         cycle: event.cycle as u32,
+    })
+}
+
+fn reported(record: &[u8]) -> Option<Allocation> {
+    let (event, _) = ReportedEvent::read_from_prefix(record).ok()?;
+    Some(Allocation {
+        address: VirtAddr(event.address),
+        size_bytes: event.size_bytes,
+        stack_id: event.stack_id,
+        tracked: true,
+        weighted_bytes: Some(event.weighted_bytes),
     })
 }
 

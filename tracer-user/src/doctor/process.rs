@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Finding;
 use crate::allocators::discover::discover;
+use crate::allocators::usdt::samplers;
 use crate::target::debug_files::DebugFiles;
 use crate::target::memory::ProcessMemory;
 use crate::target::{AddressSpace, Kind, Module, ModuleTable, Target};
@@ -16,6 +17,7 @@ pub(super) fn examine(target: &Target) -> Vec<Finding> {
     match AddressSpace::open(Arc::clone(&target.process), &mut modules) {
         Ok(_) => {
             findings.push(allocators(target, &modules));
+            findings.extend(sampler(&modules));
             findings.extend(unreadable(&modules));
         }
         Err(error) => findings.push(Finding::problem(
@@ -80,6 +82,19 @@ fn allocators(target: &Target, modules: &ModuleTable) -> Finding {
             "trace a build that is not stripped, or one that links its C library dynamically",
         ),
     }
+}
+
+/// The sampler that the process brings itself.
+fn sampler(modules: &ModuleTable) -> Option<Finding> {
+    let found: Vec<String> = modules
+        .iter()
+        .flat_map(|(_, module)| samplers(module).into_iter().map(move |found| (module, found)))
+        .map(|(module, found)| format!("{} in {}", found.provider.name(), module.path.display()))
+        .collect();
+    (!found.is_empty()).then(|| {
+        let detail = format!("USDT points {}: heard instead of its allocators", found.join(", "));
+        Finding::ok("sampler", detail)
+    })
 }
 
 /// Code that is mapped from files which cannot be opened: an allocator in it would not be seen.

@@ -7,7 +7,7 @@ use tracer_common::live::LiveBlock;
 
 use crate::collector::event::{Allocation, Event, Happening, ResizeOutcome};
 use crate::ledger::blocks::{Block, Blocks};
-use crate::ledger::estimate::weight;
+use crate::ledger::estimate::{reported_weight, weight};
 use crate::target::VirtAddr;
 
 /// A call site: a distinct stack, and what happened there since the start.
@@ -20,12 +20,21 @@ pub(super) struct Site {
     pub(super) freed_count: f64,
 }
 
+/// A block that the process's own sampler told of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reported {
+    pub(super) block: Block,
+    /// Blocks that it stands for.
+    pub(super) weight: f64,
+}
+
 /// Outstanding allocations of one process.
 #[derive(Debug)]
 pub struct Ledger {
     pub(super) mean_bytes: u64,
     pub(super) start_ns: u64,
     pub(super) blocks: Blocks,
+    pub(super) reported: HashMap<VirtAddr, Reported, FixedState>,
     /// Blocks inside a realloc that has not returned, by thread.
     pub(super) withdrawn: HashMap<u32, (VirtAddr, Block), FixedState>,
     site_by_stack: HashMap<u64, u32, FixedState>,
@@ -42,6 +51,7 @@ impl Ledger {
             mean_bytes,
             start_ns,
             blocks: Blocks::default(),
+            reported: HashMap::default(),
             withdrawn: HashMap::default(),
             site_by_stack: HashMap::default(),
             sites: Vec::new(),
@@ -61,7 +71,7 @@ impl Ledger {
             Happening::Allocated(allocation) => self.allocated(allocation, event.at_ns),
             Happening::Freed(address) => match self.blocks.remove(*address) {
                 Some(block) => self.freed(block),
-                None => self.unknown_frees += 1,
+                None => self.reported_freed(*address),
             },
             Happening::Withdrawn(address) => {
                 if let Some(block) = self.blocks.remove(*address)
@@ -75,6 +85,7 @@ impl Ledger {
             Happening::Abandoned(_) => self.restore(event.tid),
             Happening::Executed => {
                 self.blocks.clear();
+                self.reported.clear();
                 self.withdrawn.clear();
             }
             Happening::Stack(_)
@@ -93,7 +104,7 @@ impl Ledger {
 
     /// Blocks that are outstanding now.
     pub fn live_count(&self) -> usize {
-        self.blocks.len() + self.withdrawn.len()
+        self.blocks.len() + self.reported.len() + self.withdrawn.len()
     }
 
     /// Makes the ledger agree with the kernel's table of sampled blocks, after events were lost: blocks that are not in
@@ -110,6 +121,10 @@ impl Ledger {
     }
 
     fn allocated(&mut self, allocation: &Allocation, at_ns: u64) {
+        if let Some(weighted_bytes) = allocation.weighted_bytes {
+            self.reported_allocated(allocation, weighted_bytes, at_ns);
+            return;
+        }
         let site = self.site(allocation.stack_id);
         let size_bytes = allocation.size_bytes;
         let weight = weight(size_bytes, self.mean_bytes);
@@ -127,6 +142,30 @@ impl Ledger {
 
     fn freed(&mut self, block: Block) {
         let weight = weight(block.size_bytes, self.mean_bytes);
+        if let Some(site) = self.sites.get_mut(block.site as usize) {
+            site.freed_count += weight;
+            site.freed_bytes += weight * block.size_bytes as f64;
+        }
+    }
+
+    fn reported_allocated(&mut self, allocation: &Allocation, weighted_bytes: u64, at_ns: u64) {
+        let size_bytes = allocation.size_bytes;
+        let block = Block { size_bytes, at_ns, site: self.site(allocation.stack_id) };
+        let weight = reported_weight(size_bytes, weighted_bytes);
+        if let Some(site) = self.sites.get_mut(block.site as usize) {
+            site.allocated_count += weight;
+            site.allocated_bytes += weight * size_bytes as f64;
+        }
+        if self.reported.insert(allocation.address, Reported { block, weight }).is_some() {
+            self.implied_frees += 1;
+        }
+    }
+
+    fn reported_freed(&mut self, address: VirtAddr) {
+        let Some(Reported { block, weight }) = self.reported.remove(&address) else {
+            self.unknown_frees += 1;
+            return;
+        };
         if let Some(site) = self.sites.get_mut(block.site as usize) {
             site.freed_count += weight;
             site.freed_bytes += weight * block.size_bytes as f64;

@@ -17,6 +17,11 @@ pub fn weight(size_bytes: u64, mean_bytes: u64) -> f64 {
     1.0 / share
 }
 
+/// Blocks that a block stands for when the process's own sampler says how many bytes it does.
+pub fn reported_weight(size_bytes: u64, weighted_bytes: u64) -> f64 {
+    weighted_bytes as f64 / size_bytes.max(1) as f64
+}
+
 /// Sums that an estimate is made from.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Moments {

@@ -66,7 +66,9 @@ impl Ledger {
     fn weighed_blocks(&self) -> impl Iterator<Item = (Block, usize, f64)> {
         let withdrawn = self.withdrawn.values().map(|(_, block)| *block);
         let blocks = self.blocks.iter().chain(withdrawn);
-        blocks.map(|block| (block, block.site as usize, weight(block.size_bytes, self.mean_bytes)))
+        let blocks = blocks.map(|block| (block, weight(block.size_bytes, self.mean_bytes)));
+        let reported = self.reported.values().map(|reported| (reported.block, reported.weight));
+        blocks.chain(reported).map(|(block, weight)| (block, block.site as usize, weight))
     }
 
     /// For each site the moment before which half of its blocks were allocated.
@@ -89,7 +91,7 @@ impl Ledger {
                 *end += 1;
             }
         }
-        let are_equal = self.mean_bytes == 0;
+        let are_equal = self.mean_bytes == 0 && self.reported.is_empty();
         let of_sites = starts.into_iter().zip(ends);
         of_sites.map(|(start, end)| median_birth(births.get_mut(start..end)?, are_equal)).collect()
     }

@@ -67,7 +67,13 @@ fn event(tid: u32, at_ns: u64, what: Happening) -> Event {
 }
 
 fn allocation(address: u64, size_bytes: u64, stack_id: u64) -> Allocation {
-    Allocation { address: VirtAddr(address), size_bytes, stack_id, tracked: true }
+    Allocation {
+        address: VirtAddr(address),
+        size_bytes,
+        stack_id,
+        tracked: true,
+        weighted_bytes: None,
+    }
 }
 
 /// Does a step on both.
@@ -143,6 +149,25 @@ fn a_block_inside_realloc_is_live_until_its_fate_is_known() {
     ledger.apply(&event(1, 5, Happening::Withdrawn(VirtAddr(64))));
     ledger.apply(&event(1, 6, Happening::Abandoned(VirtAddr(64))));
     assert!((live(&ledger) - 207.0).abs() < f64::EPSILON);
+}
+
+#[test]
+fn a_reported_block_stands_for_its_weighted_bytes() {
+    let mut ledger = Ledger::new(0, 0);
+    let reported = |address, size_bytes, weighted_bytes| {
+        let block = allocation(address, size_bytes, 1);
+        Happening::Allocated(Allocation { weighted_bytes: Some(weighted_bytes), ..block })
+    };
+    ledger.apply(&event(1, 1, reported(8, 77, 1_000_003)));
+    ledger.apply(&event(1, 2, reported(16, 10, 70)));
+    ledger.apply(&event(1, 3, reported(24, 0, 5)));
+    ledger.apply(&event(1, 4, Happening::Freed(VirtAddr(16))));
+    let totals = ledger.snapshot(10, &Filter::default()).totals;
+    let expected = 1_000_003.0 / 77.0;
+    assert!((totals.live_bytes.value - 1_000_003.0).abs() < 1e-6, "{totals:?}");
+    assert!((totals.live_count.value - expected - 5.0).abs() < 1e-6, "{totals:?}");
+    assert!((totals.freed_count - 7.0).abs() < 1e-9 && (totals.freed_bytes - 70.0).abs() < 1e-9);
+    assert!(totals.live_bytes.ci95.0 < totals.live_bytes.value, "it is an estimate");
 }
 
 #[test]

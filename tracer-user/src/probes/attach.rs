@@ -1,66 +1,81 @@
-//! Links: exactly one for each file and kind of program. Dropping them detaches.
+//! Links: one for each file and kind of program, or one for each probe where the kernel has no better. Dropping them
+//! detaches.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use tracer_common::function::Shape;
-
 use crate::fault::{Fault, Status};
-use crate::probes::features::LinkKind;
+use crate::probes::features::{LinkKind, has_loop};
 use crate::probes::object::{KernelObject, LoadedProgram};
-use crate::probes::plan::Site;
-use crate::probes::single::{Moment, SinglePrograms};
 use crate::sys::bpf::{self, AttachType, MultiLink};
-use crate::target::Pid;
+use crate::sys::perf::{self, Probe};
+use crate::target::{FileOffset, Pid};
 
-/// A planned site and the cookie that stands for it.
+/// What happens where a probe is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// A function takes a block back.
+    Release,
+    /// A function that gives out blocks is entered; its return is wanted too.
+    Allocation,
+    /// The process's own sampler tells of a free.
+    ReportedRelease,
+    /// The process's own sampler tells of an allocation.
+    ReportedAllocation,
+}
+
+impl Moment {
+    /// In the order of attaching. Ends first: a block given out before they are watched would seem to live for ever.
+    const ALL: [Self; 4] =
+        [Self::Release, Self::Allocation, Self::ReportedRelease, Self::ReportedAllocation];
+}
+
+/// A place to attach to, and the number that stands for it.
+#[derive(Clone, Copy, Debug)]
 pub struct Placed<'a> {
-    /// The site.
-    pub site: &'a Site,
-    /// Index of its row in the kernel's function table.
+    /// What it belongs to, for messages.
+    pub name: &'a str,
+    /// What happens there.
+    pub moment: Moment,
+    /// Position of the instruction in the file.
+    pub offset: FileOffset,
+    /// Position in the file of a counter that the kernel raises while the probe is there.
+    pub semaphore: Option<FileOffset>,
+    /// Index of its row in the kernel's table for such places.
     pub cookie: u32,
 }
 
-/// The programs that probes run, loaded once and shared by all targets.
-pub enum Programs {
-    /// Entry and return of allocations in one program; releases.
-    Session {
-        /// Allocations.
-        both: LoadedProgram,
-        /// Releases.
-        release: LoadedProgram,
-    },
-    /// Entry and return of allocations in two programs; releases.
-    Multi {
-        /// Entry of allocations.
-        enter: LoadedProgram,
-        /// Return of allocations.
-        leave: LoadedProgram,
-        /// Releases.
-        release: LoadedProgram,
-    },
-    /// As `Multi`, one probe after the other.
-    Single(SinglePrograms),
+/// Entry of allocations on kernels before 5.17.
+pub(super) const ENTER_EARLY: &str = "allocate_enter_early";
+/// The same, of what a process's own sampler tells.
+pub(super) const REPORT_EARLY: &str = "report_allocation_early";
+const LEAVE: &str = "allocate_leave";
+
+/// A program, and how it is attached.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    program: &'static str,
+    attach_type: AttachType,
+    at_return: bool,
+}
+
+/// The programs that probes run, each loaded when it is first needed and shared by all targets.
+///
+/// A perf event of an old kernel has no cookie, so that each place has a copy of its program with the cookie written into it.
+pub struct Programs {
+    kind: LinkKind,
+    /// The kernel has no `bpf_loop`.
+    is_early: bool,
+    loaded: BTreeMap<(&'static str, u32), LoadedProgram>,
 }
 
 /// Probes of one process in one file; detached when dropped.
+#[derive(Default)]
 pub struct Links {
     multi: Vec<OwnedFd>,
     single: Vec<OwnedFd>,
-}
-
-impl Links {
-    /// How many kernel objects hold the probes.
-    pub fn len(&self) -> usize {
-        self.multi.len() + self.single.len()
-    }
-
-    /// Whether nothing is attached.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 /// Releases probes, all at once: for each link the kernel waits until nobody runs its program any more.
@@ -75,31 +90,30 @@ pub fn release(all: Vec<Links>) {
     });
 }
 
-/// Entry of allocations, where their return is another program.
-pub(super) const ENTER: &str = "allocate_enter";
-/// Return of allocations.
-pub(super) const LEAVE: &str = "allocate_leave";
-/// Releases.
-pub(super) const RELEASE: &str = "release_enter";
-
 impl Programs {
-    /// Loads what this kind of link needs.
+    /// Loads what every allocator needs, to see that the kernel accepts it.
     pub fn load(object: &KernelObject, kind: LinkKind) -> Result<Self, Fault> {
-        match kind {
-            LinkKind::Session => Ok(Self::Session {
-                both: object.load("allocate_both", AttachType::UprobeSession)?,
-                release: object.load(RELEASE, AttachType::UprobeMulti)?,
-            }),
-            LinkKind::Multi => Ok(Self::Multi {
-                enter: object.load(ENTER, AttachType::UprobeMulti)?,
-                leave: object.load(LEAVE, AttachType::UprobeMulti)?,
-                release: object.load(RELEASE, AttachType::UprobeMulti)?,
-            }),
-            LinkKind::Single => SinglePrograms::load(object).map(Self::Single),
+        let is_early = kind == LinkKind::Single && !has_loop();
+        let mut programs = Self { kind, is_early, loaded: BTreeMap::new() };
+        for moment in [Moment::Release, Moment::Allocation] {
+            programs.load_for(object, moment)?;
         }
+        Ok(programs)
     }
 
-    /// Attaches all sites of one file in one process.
+    /// Loads the programs of all moments.
+    pub fn load_all(&mut self, object: &KernelObject) -> Result<(), Fault> {
+        Moment::ALL.into_iter().try_for_each(|moment| self.load_for(object, moment))
+    }
+
+    fn load_for(&mut self, object: &KernelObject, moment: Moment) -> Result<(), Fault> {
+        for part in self.parts(moment) {
+            self.program(object, part, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches to all places of one file in one process.
     pub fn attach(
         &mut self,
         object: &KernelObject,
@@ -107,72 +121,136 @@ impl Programs {
         pid: Pid,
         placed: &[Placed<'_>],
     ) -> Result<Links, Fault> {
-        let (releases, allocations): (Vec<&Placed<'_>>, Vec<&Placed<'_>>) =
-            placed.iter().partition(|placed| placed.site.shape == Shape::Release);
-        let link = |program: &LoadedProgram, kind, sites: &[&Placed<'_>], at_return| {
-            link_file(program, kind, path, pid, sites, at_return)
-        };
-        let mut links = Links { multi: Vec::new(), single: Vec::new() };
-        match self {
-            Self::Session { both, release } => {
-                // Releases first: a block given out before they are there would seem to live for ever.
-                links.multi.push(link(release, AttachType::UprobeMulti, &releases, false)?);
-                links.multi.push(link(both, AttachType::UprobeSession, &allocations, false)?);
+        let mut links = Links::default();
+        for moment in Moment::ALL {
+            let here: Vec<&Placed<'_>> =
+                placed.iter().filter(|placed| placed.moment == moment).collect();
+            if here.is_empty() {
+                continue;
             }
-            Self::Multi { enter, leave, release } => {
-                links.multi.push(link(release, AttachType::UprobeMulti, &releases, false)?);
-                links.multi.push(link(leave, AttachType::UprobeMulti, &allocations, true)?);
-                links.multi.push(link(enter, AttachType::UprobeMulti, &allocations, false)?);
-            }
-            Self::Single(programs) => {
-                for (moment, sites) in [
-                    (Moment::Release, &releases),
-                    (Moment::Leave, &allocations),
-                    (Moment::Enter, &allocations),
-                ] {
-                    links.single.extend(programs.attach(object, moment, path, pid, sites)?);
+            for part in self.parts(moment) {
+                if part.attach_type == AttachType::PerfEvent {
+                    links.single.extend(self.attach_each(object, part, path, pid, &here)?);
+                } else {
+                    let program = self.program(object, part, 0)?;
+                    links.multi.push(attach_together(program, part, path, pid, &here)?);
                 }
             }
         }
         Ok(links)
     }
 
+    /// The programs of a moment, in the order of attaching.
+    fn parts(&self, moment: Moment) -> Vec<Part> {
+        let attach_type = match self.kind {
+            LinkKind::Single => AttachType::PerfEvent,
+            LinkKind::Multi | LinkKind::Session => AttachType::UprobeMulti,
+        };
+        let part = |program, at_return| Part { program, attach_type, at_return };
+        let enter = part(if self.is_early { ENTER_EARLY } else { "allocate_enter" }, false);
+        let report = if self.is_early { REPORT_EARLY } else { "report_allocation" };
+        match moment {
+            Moment::Release => vec![part("release_enter", false)],
+            Moment::Allocation if self.kind == LinkKind::Session => {
+                let attach_type = AttachType::UprobeSession;
+                vec![Part { program: "allocate_both", attach_type, at_return: false }]
+            }
+            Moment::Allocation => vec![part(LEAVE, true), enter],
+            Moment::ReportedRelease => vec![part("report_release", false)],
+            Moment::ReportedAllocation => vec![part(report, false)],
+        }
+    }
+
+    fn attach_each(
+        &mut self,
+        object: &KernelObject,
+        part: Part,
+        path: &Path,
+        pid: Pid,
+        places: &[&Placed<'_>],
+    ) -> Result<Vec<OwnedFd>, Fault> {
+        let path = c_path(path)?;
+        let mut links = Vec::new();
+        for placed in places {
+            // A return knows its function from the entry.
+            let cookie = if part.at_return { 0 } else { placed.cookie };
+            let program = self.program(object, part, cookie)?;
+            let probe = Probe {
+                path: &path,
+                offset: placed.offset.0,
+                semaphore: semaphore(placed)?,
+                pid: pid.0,
+                at_return: part.at_return,
+            };
+            let link = perf::attach(program.fd.as_fd(), &probe);
+            links.push(link.map_err(|error| cannot_attach(placed.name, &error))?);
+        }
+        Ok(links)
+    }
+
+    fn program(
+        &mut self,
+        object: &KernelObject,
+        part: Part,
+        cookie: u32,
+    ) -> Result<&LoadedProgram, Fault> {
+        use std::collections::btree_map::Entry;
+        match self.loaded.entry((part.program, cookie)) {
+            Entry::Occupied(loaded) => Ok(loaded.into_mut()),
+            Entry::Vacant(vacant) => Ok(vacant.insert(match part.attach_type {
+                AttachType::PerfEvent => object.load_for(part.program, cookie)?,
+                attach_type => object.load(part.program, attach_type)?,
+            })),
+        }
+    }
+
     /// Programs and the instructions the verifier walked through for each, where the kernel tells.
     pub fn verified_instructions(&self) -> BTreeMap<&'static str, u32> {
-        let programs: Vec<(&'static str, &LoadedProgram)> = match self {
-            Self::Session { both, release } => vec![("allocate_both", both), (RELEASE, release)],
-            Self::Multi { enter, leave, release } => {
-                vec![(ENTER, enter), (LEAVE, leave), (RELEASE, release)]
-            }
-            Self::Single(programs) => return programs.verified_instructions().collect(),
-        };
-        programs
-            .into_iter()
-            .filter_map(|(name, program)| Some((name, program.verified_instructions?)))
-            .collect()
+        let counts = self.loaded.iter().map(|((name, _), program)| (*name, program));
+        counts.filter_map(|(name, program)| Some((name, program.verified_instructions?))).collect()
     }
 }
 
-fn link_file(
+fn attach_together(
     program: &LoadedProgram,
-    attach_type: AttachType,
+    part: Part,
     path: &Path,
     pid: Pid,
-    placed: &[&Placed<'_>],
-    at_return: bool,
+    places: &[&Placed<'_>],
 ) -> Result<OwnedFd, Fault> {
+    let path = c_path(path)?;
+    let offsets: Vec<u64> = places.iter().map(|placed| placed.offset.0).collect();
+    let cookies: Vec<u64> = places.iter().map(|placed| u64::from(placed.cookie)).collect();
+    let mut semaphores: Vec<u64> =
+        places.iter().map(|placed| placed.semaphore.map_or(0, |offset| offset.0)).collect();
+    if semaphores.iter().all(|offset| *offset == 0) {
+        semaphores.clear();
+    }
+    let link = MultiLink {
+        path: &path,
+        offsets: &offsets,
+        cookies: &cookies,
+        semaphores: &semaphores,
+        pid: pid.0,
+        at_return: part.at_return,
+    };
+    bpf::link_uprobes(program.fd.as_fd(), part.attach_type, &link)
+        .map_err(|error| cannot_attach(&path.to_string_lossy(), &error))
+}
+
+/// The position of a place's semaphore, as a perf event takes it.
+fn semaphore(placed: &Placed<'_>) -> Result<u32, Fault> {
+    let position = placed.semaphore.map_or(0, |offset| offset.0);
+    u32::try_from(position).map_err(|error| cannot_attach(placed.name, &error))
+}
+
+fn c_path(path: &Path) -> Result<CString, Fault> {
     let text = path.to_string_lossy().into_owned();
-    let path = CString::new(text.clone()).map_err(|error| cannot_attach(&text, &error))?;
-    let offsets: Vec<u64> = placed.iter().map(|placed| placed.site.offset.0).collect();
-    let cookies: Vec<u64> = placed.iter().map(|placed| u64::from(placed.cookie)).collect();
-    let link =
-        MultiLink { path: &path, offsets: &offsets, cookies: &cookies, pid: pid.0, at_return };
-    bpf::link_uprobes(program.fd.as_fd(), attach_type, &link)
-        .map_err(|error| cannot_attach(&text, &error))
+    CString::new(text.clone()).map_err(|error| cannot_attach(&text, &error))
 }
 
 /// Why a probe was not attached.
-pub(super) fn cannot_attach(what: &str, error: &dyn std::error::Error) -> Fault {
+fn cannot_attach(what: &str, error: &dyn std::error::Error) -> Fault {
     let mut why = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -60,7 +60,14 @@ pub fn has_link_kind(kind: LinkKind) -> bool {
         btf: None,
     };
     let Ok(program) = bpf::load_program(&program) else { return false };
-    let link = MultiLink { path: c"/", offsets: &[0], cookies: &[0], pid: 0, at_return: false };
+    let link = MultiLink {
+        path: c"/",
+        offsets: &[0],
+        cookies: &[0],
+        semaphores: &[],
+        pid: 0,
+        at_return: false,
+    };
     match bpf::link_uprobes(program.as_fd(), kind.attach_type(), &link) {
         Ok(_) => true,
         Err(error) => error.raw_os_error() == Some(libc::EBADF),

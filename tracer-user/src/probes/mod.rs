@@ -8,5 +8,4 @@ pub mod mapping_calls;
 pub mod object;
 pub mod placement;
 pub mod plan;
-pub mod single;
 pub mod verify;

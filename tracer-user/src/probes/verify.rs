@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::fault::Fault;
-use crate::probes::attach::Programs;
+use crate::probes::attach::{ENTER_EARLY, Programs, REPORT_EARLY};
 use crate::probes::features::{LinkKind, has_link_kind, has_loop};
 use crate::probes::mapping_calls;
 use crate::probes::object::{KernelObject, KernelOptions};
-use crate::probes::single::ENTER_EARLY;
 
 /// Loads all uprobe programs for all kinds of link; instructions the verifier walked through, by program. Recording
 /// all allocations and sampling are different programs to the verifier: the larger number counts.
@@ -28,14 +27,17 @@ pub fn verified_instructions() -> Result<BTreeMap<&'static str, u32>, Fault> {
             if !has_link_kind(kind) {
                 continue;
             }
-            for (name, count) in Programs::load(&object, kind)?.verified_instructions() {
+            let mut programs = Programs::load(&object, kind)?;
+            programs.load_all(&object)?;
+            for (name, count) in programs.verified_instructions() {
                 keep(name, count);
             }
         }
         // What old kernels run is counted on all, so that it stays within its budget.
-        let early = object.load_for(ENTER_EARLY, 0)?;
-        if let Some(count) = early.verified_instructions {
-            keep(ENTER_EARLY, count);
+        for name in [ENTER_EARLY, REPORT_EARLY] {
+            if let Some(count) = object.load_for(name, 0)?.verified_instructions {
+                keep(name, count);
+            }
         }
     }
     Ok(largest)

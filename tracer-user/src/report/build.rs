@@ -4,10 +4,10 @@ use std::time::SystemTime;
 
 use tracer_common::stack::StackEnd;
 
-use super::mappings;
 use super::model::{
-    Breakdown, Cost, Loss, Memory, Report, SCHEMA, Sampling, Site, TargetSection, Totals, Window,
+    Breakdown, Cost, Loss, Memory, Report, SCHEMA, Site, TargetSection, Totals, Window,
 };
+use super::{mappings, model};
 use crate::ledger::mappings::MappingsSnapshot;
 use crate::ledger::snapshot::{AGE_CLASSES_S, Estimate, SiteSnapshot, Snapshot};
 use crate::symbolise::{Frame, strip_allocator_frames};
@@ -32,6 +32,20 @@ pub enum Sort {
     Age,
     /// Bytes allocated in all.
     Allocated,
+}
+
+/// How allocations were chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sampling {
+    /// Every one is recorded.
+    Exact,
+    /// By bytes.
+    Poisson {
+        /// Mean bytes between samples.
+        mean_bytes: u64,
+    },
+    /// By the process itself, which tells of them by static probe points.
+    Usdt,
 }
 
 /// How a report is made.
@@ -62,8 +76,8 @@ pub struct ReportInput<'a> {
     pub start: SystemTime,
     /// Wall clock of the snapshot.
     pub end: SystemTime,
-    /// Mean bytes between samples; `None` when every allocation is recorded.
-    pub sample_mean_bytes: Option<u64>,
+    /// How allocations were chosen.
+    pub sampling: Sampling,
     /// The ledger, filters applied.
     pub snapshot: &'a Snapshot,
     /// What was mapped, filters applied; `None` when that was not followed.
@@ -101,9 +115,10 @@ pub fn build(input: ReportInput<'_>) -> Report {
             end: humantime::format_rfc3339_millis(input.end).to_string(),
             seconds: rounded(snapshot.seconds),
         },
-        sampling: Sampling {
-            mode: if input.sample_mean_bytes.is_some() { "poisson" } else { "exact" },
-            mean_bytes: input.sample_mean_bytes.unwrap_or(0),
+        sampling: match input.sampling {
+            Sampling::Exact => model::Sampling { mode: "exact", mean_bytes: 0 },
+            Sampling::Poisson { mean_bytes } => model::Sampling { mode: "poisson", mean_bytes },
+            Sampling::Usdt => model::Sampling { mode: "usdt", mean_bytes: 0 },
         },
         totals: totals(snapshot),
         loss: Loss {

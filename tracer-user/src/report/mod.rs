@@ -13,5 +13,6 @@ mod table;
 pub mod text;
 
 pub use build::{
-    Options, ReportInput, Sort, Stack, build, describe_target, shown_stacks, stack_end_word,
+    Options, ReportInput, Sampling, Sort, Stack, build, describe_target, shown_stacks,
+    stack_end_word,
 };

@@ -80,10 +80,17 @@ pub struct Window {
 /// How allocations were chosen.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sampling {
-    /// `exact`, `poisson`, or `go-runtime`: the samples of a Go runtime's own profiler.
+    /// `exact`, `poisson`, `usdt`: by the process itself, or `go-runtime`: by its Go runtime.
     pub mode: &'static str,
-    /// Mean bytes between samples; 0 when exact.
+    /// Mean bytes between samples; 0 unless the mode is `poisson`.
     pub mean_bytes: u64,
+}
+
+impl Sampling {
+    /// Whether numbers are estimates.
+    pub fn is_estimate(&self) -> bool {
+        self.mode != "exact"
+    }
 }
 
 /// Sums over all sites; estimates are rounded to whole numbers.

@@ -34,7 +34,7 @@ pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
         if lines.is_empty() {
             lines.push("stacks, from the allocation outwards:".to_owned());
         }
-        let sampled = report.sampling.mean_bytes != 0 && site.kind == "allocation";
+        let sampled = report.sampling.is_estimate() && site.kind == "allocation";
         lines.push(heading(site, sampled, layout));
         lines.extend(frame_lines(site.raw_frames.as_ref().unwrap_or(&site.frames), layout));
         if let Some(reason) = incomplete(site.stack_end) {

@@ -48,7 +48,7 @@ const MAPPINGS: Words = Words {
 
 /// The table of allocations.
 pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
-    let sampled = report.sampling.mean_bytes != 0;
+    let sampled = report.sampling.is_estimate();
     let words = if report.is_instant() { &OBJECTS } else { &ALLOCATIONS };
     table(report, words, sampled, report.sites_omitted, layout)
 }

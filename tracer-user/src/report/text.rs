@@ -49,9 +49,12 @@ pub fn render(report: &Report, layout: Layout) -> String {
 fn header(report: &Report, layout: Layout) -> Vec<String> {
     let target = &report.target;
     let by = if report.sampling.mode == "go-runtime" { " by the Go runtime" } else { "" };
-    let sampling = match report.sampling.mean_bytes {
-        0 => format!("every allocation recorded{by}"),
-        mean => format!("sampled{by}: one in {} on average, ± is 95 %", human_size(mean as f64)),
+    let sampling = match (report.sampling.mode, report.sampling.mean_bytes) {
+        ("usdt", _) => "sampled by the process itself (USDT), ± is 95 %".to_owned(),
+        (_, 0) => format!("every allocation recorded{by}"),
+        (_, mean) => {
+            format!("sampled{by}: one in {} on average, ± is 95 %", human_size(mean as f64))
+        }
     };
     let window = if report.is_instant() {
         "a snapshot, without probes".to_owned()

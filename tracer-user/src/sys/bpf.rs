@@ -212,6 +212,8 @@ pub struct MultiLink<'a> {
     pub offsets: &'a [u64],
     /// The program's cookie at each.
     pub cookies: &'a [u64],
+    /// Position in the file of a counter that the kernel raises for each, 0 for none; empty when none has one.
+    pub semaphores: &'a [u64],
     /// Only in this process; 0 for all.
     pub pid: u32,
     /// At the return instead of the entry.
@@ -225,7 +227,9 @@ pub fn link_uprobes(
     attach_type: AttachType,
     link: &MultiLink<'_>,
 ) -> io::Result<OwnedFd> {
-    if link.offsets.len() != link.cookies.len() {
+    let count = link.offsets.len();
+    let semaphores = link.semaphores.len();
+    if count != link.cookies.len() || (semaphores != count && semaphores != 0) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let mut attributes = LinkCreate {
@@ -233,8 +237,9 @@ pub fn link_uprobes(
         attach_type: attach_type as u32,
         path: link.path.as_ptr() as u64,
         offsets: link.offsets.as_ptr() as u64,
+        ref_counter_offsets: if semaphores == 0 { 0 } else { link.semaphores.as_ptr() as u64 },
         cookies: link.cookies.as_ptr() as u64,
-        count: link.offsets.len() as u32,
+        count: count as u32,
         multi_flags: if link.at_return { UPROBE_MULTI_RETURN } else { 0 },
         pid: link.pid,
         ..LinkCreate::default()
@@ -252,6 +257,7 @@ mod tests {
         assert_eq!(std::mem::offset_of!(ProgLoad, expected_attach_type), 68);
         assert_eq!(std::mem::offset_of!(ProgLoad, func_info), 80);
         assert_eq!(std::mem::offset_of!(LinkCreate, path), 16);
+        assert_eq!(std::mem::offset_of!(LinkCreate, ref_counter_offsets), 32);
         assert_eq!(std::mem::offset_of!(LinkCreate, cookies), 40);
         assert_eq!(std::mem::offset_of!(LinkCreate, pid), 56);
         assert_eq!(

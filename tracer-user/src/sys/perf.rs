@@ -16,12 +16,17 @@ const ENABLE: libc::Ioctl = 0x2400;
 /// `PERF_EVENT_IOC_SET_BPF`.
 const SET_BPF: libc::Ioctl = 0x4004_2408;
 
+/// Where the position of the counter is in `config` (`PERF_UPROBE_REF_CTR_OFFSET_SHIFT`, kernel/events/core.c).
+const SEMAPHORE_SHIFT: u32 = 32;
+
 /// One probe in a file.
 pub struct Probe<'a> {
     /// The file.
     pub path: &'a CStr,
     /// Position in it, bytes.
     pub offset: u64,
+    /// Position in the file of a counter that the kernel raises while the probe is there (kernel 4.20); 0 for none.
+    pub semaphore: u32,
     /// Only in this process.
     pub pid: u32,
     /// At the return instead of the entry.
@@ -50,7 +55,8 @@ fn open(probe: &Probe<'_>) -> io::Result<OwnedFd> {
     let mut attributes: perf_event_attr = unsafe { std::mem::zeroed() };
     attributes.size = size_of::<perf_event_attr>() as u32;
     attributes.type_ = kind;
-    attributes.config = u64::from(probe.at_return) << at_return_bit;
+    attributes.config =
+        u64::from(probe.at_return) << at_return_bit | u64::from(probe.semaphore) << SEMAPHORE_SHIFT;
     attributes.__bindgen_anon_3.config1 = probe.path.as_ptr() as u64;
     attributes.__bindgen_anon_4.config2 = probe.offset;
     // SAFETY: the attributes and the path they lead to live across the call; the rest are numbers.

@@ -5,6 +5,7 @@ use tracer_common::function::FunctionInfo;
 use tracer_common::live::{LiveBlock, LiveKey};
 use tracer_common::target::TargetRow;
 use tracer_common::unwind::{CodeMap, Rule};
+use tracer_common::usdt::ProbePoint;
 
 macro_rules! plain_data {
     ($(#[$doc:meta] $name:ident($inner:ty);)*) => {$(
@@ -20,6 +21,8 @@ macro_rules! plain_data {
 plain_data! {
     /// A row of the function table.
     FunctionRow(FunctionInfo);
+    /// A row of the table of static probe points.
+    PointRow(ProbePoint);
     /// A key of the table of sampled blocks.
     LiveEntryKey(LiveKey);
     /// A value of the table of sampled blocks.

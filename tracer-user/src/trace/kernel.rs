@@ -3,55 +3,31 @@
 //! In: targets and their modules. Out: links held, and what the kernel knows.
 
 use std::collections::{BTreeSet, HashMap as Table};
-use std::os::unix::fs::FileExt as _;
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{RawTracePoint, TracePoint};
-use tracer_common::limits::{MAX_FUNCTIONS, STACK_COPIES};
+use tracer_common::limits::STACK_COPIES;
 use tracer_common::live::LiveBlock;
 use tracer_common::target::TargetRow;
 use tracer_common::unwind::Rule;
 
-use crate::allocators::code::AllocatorCode;
-use crate::allocators::discover::{Allocator, discover};
 use crate::allocators::named::NamedFunction;
+use crate::allocators::usdt::Provider;
 use crate::collector::counts::Counts;
 use crate::collector::ring::Ring;
 use crate::fault::{Fault, Status};
-use crate::probes::attach::{Links, Placed, Programs};
+use crate::probes::attach::{Links, Programs};
 use crate::probes::features::{LinkKind, best_link_kind};
 use crate::probes::mapping_calls;
 use crate::probes::object::{KernelObject, KernelOptions};
-use crate::probes::plan::{self, Site, TextSegment};
-use crate::sys::pod::{FunctionRow, LiveEntry, LiveEntryKey, TargetEntry};
-use crate::target::elf::Elf;
+use crate::sys::pod::{LiveEntry, LiveEntryKey, TargetEntry};
 use crate::target::{
     AddressSpace, CodeLocation, ElfAddr, Module, ModuleId, ModuleTable, Pid, VirtAddr,
 };
+use crate::trace::hooks::Source;
 use crate::trace::options::TraceOptions;
+use crate::trace::planning::{PlannedAllocator, PlannedModule, PlannedSampler, Tables};
 use crate::trace::unwinding::UnwindTables;
-
-/// An allocator in a module, planned once and attached in every target that maps it.
-pub struct PlannedModule {
-    /// Name for people.
-    pub allocator: String,
-    /// Its own code.
-    pub code: AllocatorCode,
-    /// What of it is not seen, in words.
-    pub unseen: Option<String>,
-    sites: Vec<(Site, u32)>,
-}
-
-impl PlannedModule {
-    /// Functions whose probe the kernel must single-step.
-    pub fn single_stepped(&self) -> Vec<String> {
-        self.sites
-            .iter()
-            .filter(|(site, _)| site.single_stepped)
-            .map(|(site, _)| site.name.clone())
-            .collect()
-    }
-}
 
 /// Programs, maps, links.
 pub struct Kernel {
@@ -59,13 +35,13 @@ pub struct Kernel {
     programs: Programs,
     /// How probes are attached.
     pub link_kind: LinkKind,
-    functions: Array<MapData, FunctionRow>,
+    tables: Tables,
     targets: HashMap<MapData, u32, TargetEntry>,
     live: HashMap<MapData, LiveEntryKey, LiveEntry>,
     counters: PerCpuArray<MapData, u64>,
-    planned: Table<ModuleId, Option<PlannedModule>>,
+    planned: Table<ModuleId, PlannedModule>,
     named: Vec<NamedFunction>,
-    next_cookie: u32,
+    hears_samplers: bool,
     log: Box<dyn FnMut()>,
     unwind: UnwindTables,
     /// Of the code that was mapped last; 0 stands for code that is not known.
@@ -92,7 +68,7 @@ impl Kernel {
         let buffer = RingBuf::try_from(object.take_map("EVENTS")?).map_err(unusable)?;
         let ring = Ring::new(buffer).map_err(unusable)?;
         let kernel = Self {
-            functions: Array::try_from(object.take_map("FUNCTIONS")?).map_err(unusable)?,
+            tables: Tables::open(&mut object)?,
             targets: HashMap::try_from(object.take_map("TARGETS")?).map_err(unusable)?,
             live: HashMap::try_from(object.take_map("LIVE")?).map_err(unusable)?,
             counters: PerCpuArray::try_from(object.take_map("COUNTERS_BY_CPU")?)
@@ -105,7 +81,7 @@ impl Kernel {
             link_kind,
             planned: Table::new(),
             named: options.named_functions.clone(),
-            next_cookie: 0,
+            hears_samplers: options.hears_samplers,
         };
         Ok((kernel, ring))
     }
@@ -157,35 +133,44 @@ impl Kernel {
         self.unwind.rule_at(module, address)
     }
 
-    /// Plans a module, once. `None` when it holds no allocator.
-    pub fn plan(&mut self, id: ModuleId, module: &Module) -> Result<Option<&PlannedModule>, Fault> {
-        if !self.planned.contains_key(&id) {
-            let planned = self.plan_anew(module)?;
-            self.planned.insert(id, planned);
+    /// Plans a module, once.
+    pub fn plan(&mut self, id: ModuleId, module: &Module) -> Result<&PlannedModule, Fault> {
+        use std::collections::hash_map::Entry;
+        match self.planned.entry(id) {
+            Entry::Occupied(planned) => Ok(planned.into_mut()),
+            Entry::Vacant(vacant) => Ok(vacant.insert(self.tables.plan(module, &self.named)?)),
         }
-        Ok(self.planned.get(&id).and_then(Option::as_ref))
     }
 
     /// Functions that the user named and that none of these modules has.
     pub fn missing_functions(&self, modules: &BTreeSet<ModuleId>) -> Vec<&str> {
-        let sites = modules.iter().filter_map(|id| self.planned.get(id)?.as_ref());
-        let found: Vec<&str> =
-            sites.flat_map(|module| &module.sites).map(|(site, _)| site.name.as_str()).collect();
+        let planned = modules.iter().filter_map(|id| self.planned.get(id)?.allocator.as_ref());
+        let found: Vec<&str> = planned.flat_map(PlannedAllocator::functions).collect();
         let names = self.named.iter().map(|function| function.name.as_str());
         names.filter(|name| !found.contains(name)).collect()
     }
 
-    /// Attaches to all functions of a planned module in one process.
+    /// The sampler of these planned modules that is to be heard, if one is wanted.
+    pub fn best_provider(&self, modules: &BTreeSet<ModuleId>) -> Option<Provider> {
+        let planned = modules.iter().filter_map(|id| self.planned.get(id));
+        let samplers = planned.flat_map(|module| &module.samplers);
+        samplers.map(|sampler| sampler.provider).min().filter(|_| self.hears_samplers)
+    }
+
+    /// Attaches to what a planned module has from this source in one process; `None` when it has nothing.
     pub fn attach(
         &mut self,
         id: ModuleId,
-        modules: &ModuleTable,
+        module: &Module,
+        source: Source,
         pid: Pid,
     ) -> Result<Option<Links>, Fault> {
-        let Some(Some(planned)) = self.planned.get(&id) else { return Ok(None) };
-        let placed: Vec<Placed<'_>> =
-            planned.sites.iter().map(|(site, cookie)| Placed { site, cookie: *cookie }).collect();
-        let Some(path) = modules.get(id).and_then(Module::openable_path) else { return Ok(None) };
+        let Some(planned) = self.planned.get(&id) else { return Ok(None) };
+        let placed = match source {
+            Source::Allocators => planned.allocator.as_ref().map(PlannedAllocator::placed),
+            Source::Sampler(provider) => planned.sampler(provider).map(PlannedSampler::placed),
+        };
+        let (Some(placed), Some(path)) = (placed, module.openable_path()) else { return Ok(None) };
         self.programs.attach(&self.object, &path, pid, &placed).map(Some)
     }
 
@@ -218,49 +203,6 @@ impl Kernel {
                 tracing::debug!("a sampled block is gone already: {error}");
             }
         }
-    }
-
-    fn plan_anew(&mut self, module: &Module) -> Result<Option<PlannedModule>, Fault> {
-        let (Some(file), Some(allocator)) = (&module.file, discover(module, &self.named)) else {
-            return Ok(None);
-        };
-        let Ok(elf) = Elf::read(file) else { return Ok(None) };
-        let segments: Vec<TextSegment> = elf
-            .segments
-            .iter()
-            .filter(|segment| segment.executable)
-            .map(|segment| TextSegment {
-                address: segment.address.0,
-                offset: segment.file_offset.0,
-                size_bytes: segment.file_size,
-            })
-            .collect();
-        let mut sites = Vec::new();
-        for hook in &allocator.hooks {
-            let read = |offset: crate::target::FileOffset, bytes: u64| {
-                let mut code = vec![0; bytes as usize];
-                let read = file.read_at(&mut code, offset.0).unwrap_or(0);
-                code.truncate(read);
-                code
-            };
-            if let Some(site) = plan::site(hook, &segments, read) {
-                let cookie = self.add_row(&site)?;
-                sites.push((site, cookie));
-            }
-        }
-        let code = AllocatorCode::of(&allocator);
-        let Allocator { name: allocator, unseen, .. } = allocator;
-        Ok(Some(PlannedModule { allocator, code, unseen, sites }))
-    }
-
-    fn add_row(&mut self, site: &Site) -> Result<u32, Fault> {
-        let cookie = self.next_cookie;
-        if cookie >= MAX_FUNCTIONS {
-            return Err(unusable("too many functions to hook"));
-        }
-        self.functions.set(cookie, FunctionRow(site.info), 0).map_err(unusable)?;
-        self.next_cookie += 1;
-        Ok(cookie)
     }
 }
 

@@ -1,10 +1,13 @@
 //! The pipeline put together: processes in, reports out, until time is up, the target ends, or the user has enough.
 
 pub mod following;
+pub mod hooks;
 pub mod kernel;
 mod naming;
 pub mod options;
+pub mod planning;
 pub mod process;
+pub mod progress;
 mod reporting;
 pub mod session;
 pub mod stacks;

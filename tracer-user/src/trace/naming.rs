@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use crate::fault::Fault;
 use crate::target::{CodeLocation, ModuleId, Pid};
-use crate::trace::session::{Listener, Progress, Session, UserSignal};
+use crate::trace::progress::{Listener, Progress, UserSignal};
+use crate::trace::session::Session;
 use crate::trace::stacks::KnownStack;
 
 /// The longest that events wait for names.

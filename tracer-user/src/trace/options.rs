@@ -44,6 +44,8 @@ pub struct TraceOptions {
     pub mappings: bool,
     /// Functions that the user named, to be hooked beside those that are known.
     pub named_functions: Vec<NamedFunction>,
+    /// Hear what a process's own sampler tells, and hook no allocator then.
+    pub hears_samplers: bool,
     /// Use this kind of link and no better one.
     pub force_link: Option<LinkKind>,
     /// Size of the ring buffer, bytes.

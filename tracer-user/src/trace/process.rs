@@ -1,9 +1,8 @@
 //! One traced process: its ledger, its stacks, and the links that hold its probes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use crate::allocators::code::AllocatorCode;
 use crate::collector::event::{Event, Happening};
 use crate::fault::{Fault, Status};
 use crate::ledger::mappings::MappingsSnapshot;
@@ -14,6 +13,7 @@ use crate::sys::usage::monotonic_ns;
 use crate::target::mapped;
 use crate::target::memory::ProcessMemory;
 use crate::target::{AddressSpace, CodeLocation, ModuleId, ModuleTable, Pid, Target, VirtAddr};
+use crate::trace::hooks::Hooks;
 use crate::trace::kernel::Kernel;
 use crate::trace::stacks::Stacks;
 
@@ -25,8 +25,8 @@ pub struct TracedProcess {
     pub ledger: Ledger,
     /// What it has mapped, when that is followed.
     pub mappings: Option<MappingBook>,
-    /// Allocators hooked.
-    pub allocators: BTreeSet<String>,
+    /// What is attached in it.
+    pub hooks: Hooks,
     /// Allocators loaded since, that nobody was told of.
     pub loaded: Vec<String>,
     /// What a reader must know, in words.
@@ -45,8 +45,6 @@ pub struct TracedProcess {
     pub mapped_code: bool,
     code_left_out: bool,
     space: AddressSpace,
-    links: HashMap<ModuleId, Links>,
-    allocator_code: HashMap<ModuleId, AllocatorCode>,
     /// When the mappings were last followed, `CLOCK_MONOTONIC`, nanoseconds.
     refreshed_ns: u64,
     pause_ns: u64,
@@ -74,7 +72,7 @@ impl TracedProcess {
             ledger: Ledger::new(mean_bytes, started_ns),
             target,
             mappings: None,
-            allocators: BTreeSet::new(),
+            hooks: Hooks::default(),
             loaded: Vec::new(),
             notices: Vec::new(),
             started: SystemTime::now(),
@@ -85,8 +83,6 @@ impl TracedProcess {
             mapped_code: false,
             code_left_out: false,
             space,
-            links: HashMap::new(),
-            allocator_code: HashMap::new(),
             refreshed_ns: 0,
             pause_ns: 0,
         })
@@ -133,10 +129,10 @@ impl TracedProcess {
 
     fn is_allocators(&self, location: CodeLocation) -> bool {
         let CodeLocation::InModule(module, address) = location else { return false };
-        self.allocator_code.get(&module).is_some_and(|code| code.contains(address))
+        self.hooks.is_allocators(module, address)
     }
 
-    /// Attaches to every allocator that is mapped and not attached yet; true when there was one.
+    /// Attaches to what is mapped and not attached yet, see [`Hooks::attach`]; true when there was something.
     pub fn attach_new(
         &mut self,
         modules: &mut ModuleTable,
@@ -146,41 +142,8 @@ impl TracedProcess {
             return Err(gone(self.pid(), &error));
         }
         self.map_code(modules, kernel)?;
-        let mut attached = false;
-        for id in self.space.modules() {
-            attached |= self.attach_module(id, modules, kernel)?;
-        }
-        Ok(attached)
-    }
-
-    /// Attaches to the allocator in a module, if there is one and it is not attached yet.
-    fn attach_module(
-        &mut self,
-        id: ModuleId,
-        modules: &ModuleTable,
-        kernel: &mut Kernel,
-    ) -> Result<bool, Fault> {
-        let (Some(module), false) = (modules.get(id), self.links.contains_key(&id)) else {
-            return Ok(false);
-        };
-        let Some(planned) = kernel.plan(id, module)? else { return Ok(false) };
-        let allocator = planned.allocator.clone();
-        let code = planned.code.clone();
-        let unseen = planned.unseen.clone();
-        let single_stepped = planned.single_stepped();
-        let Some(links) = kernel.attach(id, modules, self.target.pid)? else { return Ok(false) };
-        self.links.insert(id, links);
-        self.allocator_code.insert(id, code);
-        self.notices.extend(unseen.map(|what| format!("{allocator}: {what}")));
-        if !single_stepped.is_empty() {
-            self.notices.push(format!(
-                "{allocator}: no instruction of {} can be emulated by the kernel, so each call is single-stepped, \
-                 about ten times as expensive in a virtual machine",
-                single_stepped.join(", ")
-            ));
-        }
-        self.allocators.insert(allocator);
-        Ok(true)
+        let has_recorded = self.ledger.stack_ids().next().is_some();
+        self.hooks.attach(self.target.pid, &self.space.modules(), has_recorded, modules, kernel)
     }
 
     /// Reads the mappings anew: code that is new gets its unwind tables, and its allocators are attached to. True when
@@ -206,12 +169,12 @@ impl TracedProcess {
 
     /// Attaches to allocators that were loaded while the window was open, and says so.
     fn attach_late(&mut self, modules: &mut ModuleTable, kernel: &mut Kernel) {
-        let before = self.allocators.clone();
+        let before = self.hooks.allocators.clone();
         if let Err(fault) = self.attach_new(modules, kernel) {
             self.notices.push(format!("code that was loaded later is not traced: {}", fault.why));
         }
         let after_s = monotonic_ns().saturating_sub(self.started_ns) as f64 / 1e9;
-        for allocator in self.allocators.difference(&before) {
+        for allocator in self.hooks.allocators.difference(&before) {
             self.notices.push(format!(
                 "{allocator} was loaded after tracing had started; it is traced from {after_s:.1} s on"
             ));
@@ -237,11 +200,6 @@ impl TracedProcess {
     /// The modules that it has mapped.
     pub fn modules(&self) -> BTreeSet<ModuleId> {
         self.space.modules()
-    }
-
-    /// Whether any allocator is hooked.
-    pub fn is_hooked(&self) -> bool {
-        !self.links.is_empty()
     }
 
     /// The first moment of the window is now: called when everything is attached.
@@ -288,7 +246,7 @@ impl TracedProcess {
     pub fn detach(&mut self, kernel: &mut Kernel) -> Vec<Links> {
         self.cut_ns.get_or_insert_with(monotonic_ns);
         kernel.dismiss(self.target.pid);
-        self.links.drain().map(|(_, links)| links).collect()
+        self.hooks.take()
     }
 }
 

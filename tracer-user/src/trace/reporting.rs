@@ -8,12 +8,14 @@ use std::time::SystemTime;
 use crate::fault::Fault;
 use crate::probes::attach::release;
 use crate::report::model::Report;
-use crate::report::{ReportInput, Stack, build, describe_target, shown_stacks};
+use crate::report::{ReportInput, Sampling, Stack, build, describe_target, shown_stacks};
 use crate::sys::usage::monotonic_ns;
 use crate::target::Pid;
 use crate::target::memory::ProcessMemory;
+use crate::trace::hooks::Source;
 use crate::trace::naming::{Patience, Signals};
-use crate::trace::session::{Listener, Progress, Session, broken};
+use crate::trace::progress::{Listener, Progress};
+use crate::trace::session::{Session, broken};
 use crate::trace::summary::{RunFacts, cost, loss};
 
 impl Session {
@@ -69,11 +71,13 @@ impl Session {
             link_kind: self.kernel.link_kind,
             processes: self.admitted,
         };
-        let sampled = self.options.selection.mean_bytes() != 0;
+        let mean_bytes = self.options.selection.mean_bytes();
         let Some(process) = self.processes.get_mut(&pid) else {
             return Err(broken(&"a process without a ledger"));
         };
-        if sampled && facts.counts.lost_events() > 0 && !process.ended {
+        // What a sampler of its own tells is not in the kernel's table.
+        let by_itself = process.hooks.source != Source::Allocators;
+        if mean_bytes != 0 && !by_itself && facts.counts.lost_events() > 0 && !process.ended {
             let live = self.kernel.live_blocks(pid);
             process.ledger.resynchronise(&live);
         }
@@ -104,13 +108,17 @@ impl Session {
             None => Stack { frames: Vec::new(), end: None },
         };
         let symbols = named.program.map_or("none", |id| symboliser.level(id));
-        let allocators = process.allocators.iter().cloned().collect();
-        let mean_bytes = options.selection.mean_bytes();
+        let allocators = process.hooks.allocators.iter().cloned().collect();
+        let sampling = match (by_itself, mean_bytes) {
+            (true, _) => Sampling::Usdt,
+            (false, 0) => Sampling::Exact,
+            (false, mean_bytes) => Sampling::Poisson { mean_bytes },
+        };
         Ok(build(ReportInput {
             target: describe_target(&process.target, allocators, symbols),
             start: process.started,
             end,
-            sample_mean_bytes: (mean_bytes != 0).then_some(mean_bytes),
+            sampling,
             snapshot: &snapshot,
             mappings: mappings.as_ref(),
             stack: &mut stack,

@@ -1,7 +1,6 @@
 //! One tracing run: events in, reports at intervals and at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
@@ -11,7 +10,6 @@ use crate::collector::event::{Event, Happening, ResizeOutcome};
 use crate::collector::ring::Ring;
 use crate::fault::{Fault, Status};
 use crate::probes::attach::release;
-use crate::report::model::Report;
 use crate::symbolise::{Debuginfod, Symboliser};
 use crate::sys::readiness;
 use crate::target::symbols::select_functions;
@@ -21,6 +19,7 @@ use crate::trace::kernel::Kernel;
 use crate::trace::naming::Signals;
 use crate::trace::options::TraceOptions;
 use crate::trace::process::TracedProcess;
+use crate::trace::progress::{Listener, Progress, UserSignal};
 use crate::trace::stacks::Stacks;
 
 /// How often the ring buffer is looked at: kernel programs wake nobody before it fills up.
@@ -31,47 +30,6 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 const BATCH: usize = 65_536;
 /// The shortest record and its header in the ring buffer, bytes.
 const LEAST_RECORD_BYTES: usize = 32;
-
-/// What a run tells its caller while it goes on.
-pub enum Progress<'a> {
-    /// All probes of a process are attached.
-    Tracing(&'a Target),
-    /// A process loaded an allocator, and it is attached to.
-    Loaded {
-        /// The process.
-        target: &'a Target,
-        /// The allocator.
-        allocator: &'a str,
-    },
-    /// Addresses of a report are being named.
-    Naming {
-        /// Addresses that have a name.
-        done: usize,
-        /// All of them.
-        total: usize,
-        /// Debug information is awaited from a server.
-        fetching: bool,
-    },
-    /// A report is due; `last` for the final one of its process.
-    Report {
-        /// The report.
-        report: Box<Report>,
-        /// No more will follow for this process.
-        last: bool,
-    },
-}
-
-/// Where progress goes. It ends the run with an error, or by a break when nobody wants to hear more.
-pub type Listener<'a> = dyn FnMut(Progress<'_>) -> Result<ControlFlow<()>, Fault> + 'a;
-
-/// What ends a run from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UserSignal {
-    /// Ends the run with a last report.
-    Finish,
-    /// Was meant for the traced program: this signal is handed on to it.
-    HandOn(i32),
-}
 
 /// Traced processes and the kernel side they share.
 pub struct Session {
@@ -143,7 +101,7 @@ impl Session {
         if let Some(missing) = self.kernel.missing_functions(&mapped).first() {
             return Err(no_such_function(pid, missing, &mapped, &self.modules));
         }
-        if process.is_hooked() {
+        if !process.hooks.is_empty() {
             return Ok(());
         }
         let hidden = self.target(pid).is_some_and(|target| {
@@ -177,7 +135,7 @@ impl Session {
         listener: &mut Listener<'_>,
     ) -> Result<(), Fault> {
         for process in self.processes.values() {
-            if listener(Progress::Tracing(&process.target))?.is_break() {
+            if listener(tracing_begins(process))?.is_break() {
                 return Ok(());
             }
         }
@@ -285,6 +243,7 @@ impl Session {
             self.kernel.forget_live(pid);
             if let (Ok(target), Some(process)) = (Target::open(pid), self.processes.get_mut(&pid)) {
                 process.target = target;
+                process.hooks.executed();
             }
             if let Err(fault) = self.attach_new(pid) {
                 tracing::warn!("{pid} runs another program that cannot be traced: {}", fault.why);
@@ -309,12 +268,16 @@ impl Session {
                     .to_owned(),
             );
             await_end(&process.target, ended.clone())?;
-            listener(Progress::Tracing(&process.target)).map(|_| ())
+            listener(tracing_begins(process)).map(|_| ())
         });
         if let Err(fault) = followed {
             tracing::warn!("child {child} is not followed: {}", fault.why);
         }
     }
+}
+
+fn tracing_begins(process: &TracedProcess) -> Progress<'_> {
+    Progress::Tracing { target: &process.target, source: process.hooks.source }
 }
 
 /// Names what there is instead.

@@ -81,8 +81,32 @@ fn notices(
     mappings: Option<&MappingsSnapshot>,
     facts: &RunFacts,
 ) -> Vec<String> {
+    let mut notices = process.hooks.notices.clone();
+    notices.extend(process.notices.iter().cloned());
+    notices.extend(losses(snapshot, mappings, facts));
+    if facts.link_kind != LinkKind::Session {
+        notices.push(format!(
+            "probes are attached by {} links: every return of an allocating function is trapped too",
+            facts.link_kind.name()
+        ));
+    }
+    if facts.processes > 1 {
+        notices.push(format!(
+            "losses and hits are those of all {} processes traced together",
+            facts.processes
+        ));
+    }
+    notices
+}
+
+/// Each kind of loss that there was, in words.
+fn losses(
+    snapshot: &Snapshot,
+    mappings: Option<&MappingsSnapshot>,
+    facts: &RunFacts,
+) -> Vec<String> {
     let count = |counter| facts.counts.get(counter);
-    let mut notices = process.notices.clone();
+    let mut notices = Vec::new();
     let mut add = |number: u64, text: &dyn Fn(u64) -> String| {
         if number > 0 {
             notices.push(text(number));
@@ -132,23 +156,16 @@ fn notices(
     add(count(Counter::UnreadableResults), &|n| {
         format!("{n} results of posix_memalign could not be read")
     });
+    add(count(Counter::UnreadableArguments), &|n| {
+        format!(
+            "{n} hits of USDT points whose arguments could not be read: what they told is not counted"
+        )
+    });
     add(facts.undecodable, &|n| format!("{n} records of the kernel side could not be understood"));
     add(snapshot.implied_frees, &|n| {
         format!(
             "{n} blocks were given out again without a free that was seen: their frees were lost"
         )
     });
-    if facts.link_kind != LinkKind::Session {
-        notices.push(format!(
-            "probes are attached by {} links: every return of an allocating function is trapped too",
-            facts.link_kind.name()
-        ));
-    }
-    if facts.processes > 1 {
-        notices.push(format!(
-            "losses and hits are those of all {} processes traced together",
-            facts.processes
-        ));
-    }
     notices
 }

@@ -115,7 +115,7 @@ pub(in crate::report) fn input(
         target: target(),
         start: UNIX_EPOCH + Duration::from_millis(1_800_000_000_250),
         end: UNIX_EPOCH + Duration::from_millis(1_800_000_030_250),
-        sample_mean_bytes: sample,
+        sampling: sample.map_or(Sampling::Exact, |mean_bytes| Sampling::Poisson { mean_bytes }),
         snapshot,
         mappings: None,
         stack: Box::leak(Box::new(stack)),
