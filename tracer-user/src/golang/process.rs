@@ -47,7 +47,7 @@ impl GoProcess {
         let version = GoVersion::read(&image).ok_or(GoError::NoVersion)?;
         let layout = Layout::of(&version)?;
         let memory = RemoteMemory::new(target.pid);
-        let (table, data) = find_module(&memory, &image, bias, &layout)?;
+        let (table, data) = find_module(memory, &image, bias, &layout)?;
         let in_file = |address: VirtAddr| ElfAddr(address.0.wrapping_sub(bias));
         let code = GoCode::new(table, image, in_file(data.text), in_file(data.functions_data));
         let anchors = Anchors::find(&code, &layout.heap);
@@ -82,13 +82,13 @@ impl GoProcess {
         // Return addresses of plugins are not in this module's code.
         let everywhere = VirtAddr(0)..VirtAddr(u64::MAX);
         let text = if self.has_plugins { &everywhere } else { &self.text };
-        Buckets::read(&self.memory, place, &self.layout.bucket, text)
+        Buckets::read(self.memory, place, &self.layout.bucket, text)
     }
 
     /// The live sampled objects.
     pub fn specials(&self) -> Result<Specials, GoError> {
         let heap = self.variable(self.anchors.heap, "mheap_")?;
-        Specials::read(&self.memory, heap, &self.layout.heap, &self.layout.special)
+        Specials::read(self.memory, heap, &self.layout.heap, &self.layout.special)
     }
 
     /// The functions at the return addresses of a bucket, innermost first.
@@ -169,7 +169,7 @@ fn has_version(module: &Module) -> bool {
 }
 
 fn find_module(
-    memory: &RemoteMemory,
+    memory: RemoteMemory,
     image: &Image,
     bias: u64,
     layout: &Layout,
