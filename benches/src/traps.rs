@@ -92,7 +92,8 @@ fn traps(module: &Module, pid: u32) -> Result<Vec<File>> {
     };
     let sites = allocator.hooks.iter().filter_map(|hook| plan::site(hook, &segments, read));
     let trap = |site: plan::Site| {
-        let probe = Probe { path: &path, offset: site.offset.0, pid, at_return: false };
+        let probe =
+            Probe { path: &path, offset: site.offset.0, semaphore: 0, pid, at_return: false };
         let event = perf::count(&probe);
         event.map(File::from).with_context(|| format!("{} cannot be trapped", site.name))
     };

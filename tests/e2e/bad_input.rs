@@ -172,6 +172,17 @@ fn a_process_without_an_allocator_has_nothing_to_trace() {
 }
 
 #[test]
+fn a_snapshot_of_what_is_no_go_process_is_refused() {
+    let snapshot = |pid: u32| finished(&mut command(["snapshot", &pid.to_string()]));
+    let mut workload = Workload::start(&build("c/leak.c", Build::Debug), &["malloc", "1"]);
+    let [what, why, remedy] = snapshot(workload.pid()).error(NO_TARGET);
+    assert!(what.contains(&workload.pid().to_string()) && why.contains("Go"), "{what}: {why}");
+    assert!(remedy.contains("outlive attach"), "{remedy}");
+    assert!(workload.is_running(), "the target is left alone");
+    snapshot(unused_pid()).error(NO_TARGET);
+}
+
+#[test]
 fn a_deleted_executable_is_traced_all_the_same() {
     for variant in [Build::Debug, Build::Static] {
         let folder = tempfile::tempdir().expect("a temporary folder");

@@ -69,12 +69,12 @@ fn allocators(target: &Target, modules: &ModuleTable) -> Finding {
         (false, Kind::Go) => Finding::warning(
             "allocator",
             format!("{}; it is a Go program, whose own allocator is not hooked", found.join("; ")),
-            "expect the allocations of its C code only; for the others, use Go's own heap profile",
+            "expect the allocations of its C code only; for the others: outlive snapshot PID",
         ),
         (true, Kind::Go) => Finding::problem(
             "allocator",
             "it is a Go program, whose own allocator is not hooked, and it has no C allocator",
-            "use Go's own heap profile",
+            "see what it holds with: outlive snapshot PID",
         ),
         (true, Kind::Native) => Finding::problem(
             "allocator",

@@ -163,8 +163,8 @@ fn compared_with_one(references: &[Reference]) -> Option<ElfAddr> {
 }
 
 fn first_load(references: &[Reference], size: usize) -> Option<ElfAddr> {
-    let loads = references.iter().filter(|r| matches!(r.what, Use::Load(_)) && r.size == size);
-    loads.filter_map(|reference| reference.target).next()
+    let mut loads = references.iter().filter(|r| matches!(r.what, Use::Load(_)) && r.size == size);
+    loads.find_map(|reference| reference.target)
 }
 
 /// The heap, of which two fields are taken the address of. That they are as far apart as the layout has them checks the layout.

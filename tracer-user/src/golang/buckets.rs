@@ -133,7 +133,7 @@ pub struct ProfilePlace {
 impl Buckets {
     /// Reads the profile. Refused when it is not laid out as this version of Go has it; `text` is where return addresses lie.
     pub fn read(
-        memory: &RemoteMemory,
+        memory: RemoteMemory,
         place: ProfilePlace,
         layout: &BucketLayout,
         text: &Range<VirtAddr>,
@@ -179,12 +179,22 @@ pub fn scale(count: u64, bytes: u64, rate: u64) -> (u64, u64) {
     ((count as f64 * scale) as u64, (bytes as f64 * scale) as u64)
 }
 
-fn read_list(
+/// Reads the bucket at an address; `None` when there is none.
+pub(super) fn read_one(
     memory: &RemoteMemory,
+    at: VirtAddr,
+    layout: &BucketLayout,
+) -> Result<Option<Bucket>, GoError> {
+    let bucket = read_bucket(&mut ReadAhead::new(*memory), at, layout)?;
+    Ok(bucket.map(|(bucket, _)| bucket))
+}
+
+fn read_list(
+    memory: RemoteMemory,
     head: VirtAddr,
     layout: &BucketLayout,
 ) -> Result<(Vec<Bucket>, bool), GoError> {
-    let mut ahead = ReadAhead::new(*memory);
+    let mut ahead = ReadAhead::new(memory);
     let mut list = Vec::new();
     let mut seen = HashSet::new();
     let mut frames = 0;
@@ -295,7 +305,7 @@ mod tests {
         let (head, cycle) = ([first], [cycle << 1]);
         let place =
             ProfilePlace { head: VirtAddr(address(&head)), cycle: VirtAddr(cycle.as_ptr() as u64) };
-        Buckets::read(&own(), place, &layout("go1.24"), &(VirtAddr(0x1000)..VirtAddr(0x2000)))
+        Buckets::read(own(), place, &layout("go1.24"), &(VirtAddr(0x1000)..VirtAddr(0x2000)))
     }
 
     #[test]

@@ -91,6 +91,8 @@ pub struct BucketLayout {
 pub struct HeapLayout {
     #[serde(rename = "mheap.allspans")]
     pub allspans: u64,
+    #[serde(rename = "mheap.sweepgen")]
+    pub sweepgen: u64,
     #[serde(rename = "mheap.speciallock")]
     pub speciallock: u64,
     #[serde(rename = "mheap.specialprofilealloc")]

@@ -36,7 +36,7 @@ pub struct Moduledata {
 impl Moduledata {
     /// Finds the module of the table. `bias` is what the loader added to the file's addresses.
     pub fn find(
-        memory: &RemoteMemory,
+        memory: RemoteMemory,
         image: &Image,
         bias: u64,
         table: &Pclntab,
@@ -64,7 +64,7 @@ impl Moduledata {
 
     /// Reads and checks what may be the module's description.
     fn read(
-        memory: &RemoteMemory,
+        memory: RemoteMemory,
         place: VirtAddr,
         image: &Image,
         bias: u64,

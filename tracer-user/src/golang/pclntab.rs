@@ -101,9 +101,9 @@ impl Pclntab {
 
     /// Reads the header; `None` when it contradicts itself.
     fn parse(bytes: Vec<u8>, address: ElfAddr) -> Option<Self> {
-        let form = match bytes.first_chunk::<8>()? {
-            &MAGIC_20 => Form::Go120,
-            &MAGIC_18 => Form::Go118,
+        let form = match *bytes.first_chunk::<8>()? {
+            MAGIC_20 => Form::Go120,
+            MAGIC_18 => Form::Go118,
             _ => return None,
         };
         let word = |number: u64| u64_at(&bytes, 8 + 8 * number);
@@ -119,7 +119,7 @@ impl Pclntab {
             return None;
         }
         let quantum = u64::from(bytes[6]);
-        Some(Self { address, form, functions, quantum, names, units, files, values, index, bytes })
+        Some(Self { bytes, address, form, functions, quantum, names, units, files, values, index })
     }
 
     /// The code of the functions with these names, counted from the start of the text.

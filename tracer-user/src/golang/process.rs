@@ -5,10 +5,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use tracer_common::golang::GoRuntime;
+
 use super::GoError;
 use super::anchors::Anchors;
-use super::buckets::{Buckets, ProfilePlace};
+use super::buckets::{self, Bucket, Buckets, ProfilePlace};
 use super::code::{CodeFrame, GoCode};
+use super::hooks::RuntimeHooks;
 use super::layout::Layout;
 use super::moduledata::Moduledata;
 use super::pclntab::Pclntab;
@@ -47,7 +50,7 @@ impl GoProcess {
         let version = GoVersion::read(&image).ok_or(GoError::NoVersion)?;
         let layout = Layout::of(&version)?;
         let memory = RemoteMemory::new(target.pid);
-        let (table, data) = find_module(&memory, &image, bias, &layout)?;
+        let (table, data) = find_module(memory, &image, bias, &layout)?;
         let in_file = |address: VirtAddr| ElfAddr(address.0.wrapping_sub(bias));
         let code = GoCode::new(table, image, in_file(data.text), in_file(data.functions_data));
         let anchors = Anchors::find(&code, &layout.heap);
@@ -82,13 +85,44 @@ impl GoProcess {
         // Return addresses of plugins are not in this module's code.
         let everywhere = VirtAddr(0)..VirtAddr(u64::MAX);
         let text = if self.has_plugins { &everywhere } else { &self.text };
-        Buckets::read(&self.memory, place, &self.layout.bucket, text)
+        Buckets::read(self.memory, place, &self.layout.bucket, text)
     }
 
     /// The live sampled objects.
     pub fn specials(&self) -> Result<Specials, GoError> {
         let heap = self.variable(self.anchors.heap, "mheap_")?;
-        Specials::read(&self.memory, heap, &self.layout.heap, &self.layout.special)
+        Specials::read(self.memory, heap, &self.layout.heap, &self.layout.special)
+    }
+
+    /// The call site at an address that the runtime gave; `None` when there is none.
+    pub fn bucket(&self, at: VirtAddr) -> Result<Option<Bucket>, GoError> {
+        buckets::read_one(&self.memory, at, &self.layout.bucket)
+    }
+
+    /// Collections of the heap so far.
+    pub fn cycle(&self) -> Result<u32, GoError> {
+        let heap = self.variable(self.anchors.heap, "mheap_")?;
+        let sweepgen = VirtAddr(heap.0.wrapping_add(self.layout.heap.sweepgen));
+        Ok(GoRuntime::cycle(u64::from(self.memory.read_u32(sweepgen)?)))
+    }
+
+    /// Where its sampler is probed.
+    pub fn hooks(&self) -> Result<RuntimeHooks, GoError> {
+        RuntimeHooks::find(&self.code)
+    }
+
+    /// What kernel programs must know of it, when the sampler is probed there.
+    pub fn runtime(&self, hooks: &RuntimeHooks) -> Result<GoRuntime, GoError> {
+        let heap = self.variable(self.anchors.heap, "mheap_")?;
+        let sweepgen = heap.0.wrapping_add(self.layout.heap.sweepgen);
+        let probed = hooks.sampled.address.0.wrapping_add(self.bias);
+        Ok(GoRuntime {
+            kind_offset: self.layout.special.kind as u32,
+            kind_profile: u32::from(self.layout.special.kind_profile),
+            object_size_offset: self.layout.bucket.object_size as u32,
+            reserved: 0,
+            sweepgen_distance: sweepgen.wrapping_sub(probed),
+        })
     }
 
     /// The functions at the return addresses of a bucket, innermost first.
@@ -169,7 +203,7 @@ fn has_version(module: &Module) -> bool {
 }
 
 fn find_module(
-    memory: &RemoteMemory,
+    memory: RemoteMemory,
     image: &Image,
     bias: u64,
     layout: &Layout,

@@ -67,7 +67,7 @@ struct Cursor {
 impl Specials {
     /// Reads them. Refused when spans or records are not laid out as this version of Go has them.
     pub fn read(
-        memory: &RemoteMemory,
+        memory: RemoteMemory,
         heap: VirtAddr,
         layout: &HeapLayout,
         special: &SpecialLayout,
@@ -87,7 +87,7 @@ impl Specials {
     /// Follows the lists of many spans together, a record of each at a time.
     fn follow(
         &mut self,
-        memory: &RemoteMemory,
+        memory: RemoteMemory,
         mut cursors: Vec<Cursor>,
         layout: &SpecialLayout,
     ) -> Result<(), GoError> {
@@ -141,7 +141,7 @@ impl Specials {
 
 /// The addresses of all spans.
 fn span_list(
-    memory: &RemoteMemory,
+    memory: RemoteMemory,
     heap: VirtAddr,
     layout: &HeapLayout,
 ) -> Result<Vec<VirtAddr>, GoError> {
@@ -167,7 +167,7 @@ fn span_list(
 
 /// The spans in use that have records.
 fn spans_with_records(
-    memory: &RemoteMemory,
+    memory: RemoteMemory,
     spans: &[VirtAddr],
     layout: &HeapLayout,
 ) -> Result<Vec<Cursor>, GoError> {
@@ -175,11 +175,11 @@ fn spans_with_records(
     let mut cursors = Vec::new();
     let mut strange = 0;
     for record in records.iter() {
-        let Some(cursor) = record.and_then(|record| span(record, layout)) else {
-            strange += 1;
-            continue;
-        };
-        cursors.extend(cursor);
+        match record.map_or(Seen::Strange, |record| look_at_span(record, layout)) {
+            Seen::Records(cursor) => cursors.push(cursor),
+            Seen::NoRecords => {}
+            Seen::Strange => strange += 1,
+        }
     }
     // A span that is being set up may look strange, but not many are.
     if strange * 100 > spans.len() {
@@ -189,24 +189,35 @@ fn spans_with_records(
     Ok(cursors)
 }
 
-/// `Some(None)` for a span without records, `None` for what is no span.
-fn span(record: &[u8], layout: &HeapLayout) -> Option<Option<Cursor>> {
-    let state = u8_at(record, layout.state)?;
-    let (start, pages) = (u64_at(record, layout.start)?, u64_at(record, layout.npages)?);
-    let object_bytes = u64_at(record, layout.elemsize)?;
-    let at = VirtAddr(u64_at(record, layout.specials)?);
-    if state > MAX_STATE {
-        return None;
+/// What a span turned out to be.
+enum Seen {
+    /// It has records, from here on.
+    Records(Cursor),
+    NoRecords,
+    /// It is none, or its structure is not as expected.
+    Strange,
+}
+
+fn look_at_span(record: &[u8], layout: &HeapLayout) -> Seen {
+    let word = |offset| u64_at(record, offset).unwrap_or(u64::MAX);
+    let (start, object_bytes) = (word(layout.start), word(layout.elemsize));
+    match u8_at(record, layout.state) {
+        Some(IN_USE) => {}
+        Some(..=MAX_STATE) => return Seen::NoRecords,
+        _ => return Seen::Strange,
     }
-    if state != IN_USE {
-        return Some(None);
-    }
-    let size = pages.checked_mul(HEAP_PAGE_BYTES)?;
+    let size = word(layout.npages).checked_mul(HEAP_PAGE_BYTES).unwrap_or(0);
     if !start.is_multiple_of(HEAP_PAGE_BYTES) || size == 0 || object_bytes > size {
-        return None;
+        return Seen::Strange;
     }
-    let span = Span { start, size, object_bytes };
-    Some((at.0 != 0).then_some(Cursor { span, at, last: None }))
+    match word(layout.specials) {
+        0 => Seen::NoRecords,
+        at => Seen::Records(Cursor {
+            span: Span { start, size, object_bytes },
+            at: VirtAddr(at),
+            last: None,
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -254,7 +265,7 @@ mod tests {
         let layout = layout();
         let memory = RemoteMemory::new(Pid(std::process::id()));
         let heap = VirtAddr(address(&list).wrapping_sub(layout.heap.allspans));
-        Specials::read(&memory, heap, &layout.heap, &layout.special)
+        Specials::read(memory, heap, &layout.heap, &layout.special)
     }
 
     fn read_spans(spans: &[Box<[u8]>]) -> Result<Specials, GoError> {

@@ -217,6 +217,8 @@ fn totals(snapshot: &Snapshot) -> Totals {
         freed_bytes: whole(totals.freed_bytes),
         freed_count: whole(totals.freed_count),
         inherited_bytes: None,
+        now_bytes: None,
+        now_count: None,
     }
 }
 

@@ -105,6 +105,11 @@ pub struct Totals {
     pub freed_bytes: u64,
     pub freed_count: u64,
     pub inherited_bytes: Option<u64>,
+    /// In a snapshot of a Go process: bytes in use now, as [`GoSite::now_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub now_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub now_count: Option<u64>,
 }
 
 /// Sums over what was mapped since tracing started. Exact, also when allocations are sampled.

@@ -2,7 +2,7 @@
 //!
 //! The first screen has the header and one line a site; the stacks follow, and last what was lost, inherited and spent.
 
-use super::model::Report;
+use super::model::{Report, Totals};
 use super::{footer, stacks, table};
 use crate::units::{human_age, human_count, human_size};
 
@@ -75,14 +75,24 @@ fn header(report: &Report, layout: Layout) -> Vec<String> {
         ),
         format!("{window}; {sampling}"),
         format!(
-            "{} {} in {} {}; resident {}{limit}",
-            if report.is_instant() { "in use" } else { "live" },
-            layout.bold(&human_size(totals.live_bytes as f64)),
-            human_count(totals.live_count as f64),
-            if report.is_instant() { "objects" } else { "blocks" },
-            human_size(report.memory.rss_bytes as f64),
+            "{}; resident {}{limit}",
+            in_use(totals, layout),
+            human_size(report.memory.rss_bytes as f64)
         ),
     ]
+}
+
+/// How much is live. A Go runtime tells what was in use after its last collection, and what is now, garbage included.
+fn in_use(totals: &Totals, layout: Layout) -> String {
+    let bytes = layout.bold(&human_size(totals.live_bytes as f64));
+    let count = human_count(totals.live_count as f64);
+    match totals.now_bytes {
+        None => format!("live {bytes} in {count} blocks"),
+        Some(now) => format!(
+            "in use {bytes} in {count} objects after the last collection, {} now",
+            human_size(now as f64)
+        ),
+    }
 }
 
 /// Text that a target chose, without what would control the terminal.

@@ -23,11 +23,14 @@ use crate::snapshot::sites::{ProfileSite, ProfileSites};
 use crate::sys::usage;
 use crate::target::Target;
 use crate::target::memory::ProcessMemory;
-use crate::units::{human_count, human_size};
+use crate::units::human_count;
 
 /// Why no site has a verdict.
 const NO_VERDICT: &str =
     "a snapshot shows what is in use, not whether it grows: use `outlive attach`";
+
+/// Of when the numbers are.
+const AS_OF: &str = "in use is as of the last finished garbage collection, as pprof has it; now is with what was allocated since, and with garbage that is not swept yet";
 
 /// Samples that a program may well take and free between two looks.
 const CHANGES_MEANWHILE: u64 = 16;
@@ -61,7 +64,7 @@ pub fn take(target: &Target, options: Options) -> Result<Report, Fault> {
         }
     };
     let sites = ProfileSites::of(&buckets, specials.as_ref(), rate);
-    notices.push(as_of(&sites));
+    notices.push(AS_OF.to_owned());
     if !target.is_same_program() {
         return Err(refusal::gone(target.pid));
     }
@@ -115,9 +118,10 @@ fn report(
 }
 
 fn target_section(target: &Target, process: &GoProcess) -> TargetSection {
-    let runtime = match process.module.path == target.exe {
-        true => process.version.text.clone(),
-        false => format!("{} in {}", process.version, process.module.path.display()),
+    let runtime = if process.module.path == target.exe {
+        process.version.text.clone()
+    } else {
+        format!("{} in {}", process.version, process.module.path.display())
     };
     TargetSection {
         kind: "go",
@@ -137,6 +141,8 @@ fn totals(sites: &ProfileSites) -> Totals {
         freed_bytes: totals.allocated_bytes.saturating_sub(totals.live_bytes.value as u64),
         freed_count: totals.allocated_count.saturating_sub(totals.live_count.value as u64),
         inherited_bytes: Some(totals.live_bytes.value as u64),
+        now_bytes: Some(totals.now_bytes),
+        now_count: Some(totals.now_count),
     }
 }
 
@@ -223,15 +229,6 @@ fn notices_on(process: &GoProcess, buckets: &Buckets, rate: u64) -> Vec<String> 
         notices.push("it has loaded plugins: their functions are not named".to_owned());
     }
     notices
-}
-
-/// Of when the numbers are.
-fn as_of(sites: &ProfileSites) -> String {
-    format!(
-        "in use is as of the last finished garbage collection, as pprof has it; with what was allocated since, and garbage not yet swept: {} in {} objects",
-        human_size(sites.totals.now_bytes as f64),
-        human_count(sites.totals.now_count as f64)
-    )
 }
 
 fn profiler_is_off(target: &Target) -> Fault {

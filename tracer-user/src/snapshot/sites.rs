@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn when_everything_is_recorded_numbers_are_exact() {
         let sites = ProfileSites::of(&buckets(), None, 1);
-        let exact = ((5 << 20) + 128) as f64;
+        let exact = f64::from((5 << 20) + 128);
         assert_eq!(sites.totals.live_bytes, Estimate { value: exact, ci95: (exact, exact) });
         assert_eq!(sites.list[0].sampled_objects, None);
     }

@@ -79,6 +79,11 @@ impl Image {
         self.sections.iter().find(|section| section.name == name)
     }
 
+    /// Where an address is in the file.
+    pub fn file_offset(&self, address: ElfAddr) -> Option<FileOffset> {
+        Some(FileOffset(self.rest(address)?.0))
+    }
+
     /// Whether the address is in code.
     pub fn is_code(&self, address: ElfAddr) -> bool {
         self.segment(address).is_some_and(|segment| segment.executable)

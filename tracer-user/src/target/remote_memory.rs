@@ -42,7 +42,7 @@ impl RemoteMemory {
     }
 
     /// Reads all of a piece.
-    pub fn read(&self, address: VirtAddr, size: usize) -> io::Result<Vec<u8>> {
+    pub fn read(self, address: VirtAddr, size: usize) -> io::Result<Vec<u8>> {
         if size > MAX_READ_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "an absurd length"));
         }
@@ -54,7 +54,7 @@ impl RemoteMemory {
     }
 
     /// Reads the `u64` at an address.
-    pub fn read_u64(&self, address: VirtAddr) -> io::Result<u64> {
+    pub fn read_u64(self, address: VirtAddr) -> io::Result<u64> {
         let mut bytes = [0; 8];
         if self.read_available(address, &mut bytes)? < bytes.len() {
             return Err(Errno::EFAULT.into());
@@ -63,7 +63,7 @@ impl RemoteMemory {
     }
 
     /// Reads the `u32` at an address.
-    pub fn read_u32(&self, address: VirtAddr) -> io::Result<u32> {
+    pub fn read_u32(self, address: VirtAddr) -> io::Result<u32> {
         let mut bytes = [0; 4];
         if self.read_available(address, &mut bytes)? < bytes.len() {
             return Err(Errno::EFAULT.into());
@@ -72,7 +72,7 @@ impl RemoteMemory {
     }
 
     /// Reads up to the first page that is not mapped. Gives the number of bytes read.
-    pub fn read_available(&self, address: VirtAddr, bytes: &mut [u8]) -> io::Result<usize> {
+    pub fn read_available(self, address: VirtAddr, bytes: &mut [u8]) -> io::Result<usize> {
         let mut done = 0;
         while done < bytes.len() {
             let Some(base) = usize::try_from(address.0).ok().and_then(|a| a.checked_add(done))
@@ -90,7 +90,7 @@ impl RemoteMemory {
     }
 
     /// Reads a record of `size` bytes at each address; neighbours are read together.
-    pub fn read_records(&self, addresses: &[VirtAddr], size: usize) -> io::Result<Records> {
+    pub fn read_records(self, addresses: &[VirtAddr], size: usize) -> io::Result<Records> {
         let mut records = Records { size, bytes: Vec::new(), places: vec![None; addresses.len()] };
         let mut order: Vec<usize> = (0..addresses.len()).collect();
         order.sort_unstable_by_key(|index| addresses[*index]);
@@ -110,7 +110,7 @@ impl RemoteMemory {
 
     /// Reads what the batch asks for. Where a piece is not mapped, its records are tried one by one.
     fn read_batch(
-        &self,
+        self,
         batch: &mut Batch,
         addresses: &[VirtAddr],
         records: &mut Records,
