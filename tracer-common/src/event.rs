@@ -169,10 +169,12 @@ pub struct GoSampledEvent {
     pub size_bytes: u64,
     /// Collections of the heap so far.
     pub cycle: u64,
+    /// The runtime's processor that allocated it; 0 when that could not be read.
+    pub processor: u64,
 }
 
 const _: () = assert!(size_of::<EventHeader>() == 24);
 const _: () = assert!(size_of::<AllocationEvent>() == 56);
 const _: () = assert!(size_of::<ReportedEvent>() == 56);
 const _: () = assert!(size_of::<ReleaseEvent>() == 32);
-const _: () = assert!(size_of::<GoSampledEvent>() == 56);
+const _: () = assert!(size_of::<GoSampledEvent>() == 64);

@@ -14,6 +14,10 @@ pub struct GoRuntime {
     pub kind_profile: u32,
     /// Bytes from a call site (`bucket`) to the size of its objects.
     pub object_size_offset: u32,
+    /// Bytes from a goroutine's record (`g`) to the address of its thread's (`m`).
+    pub thread_offset: u32,
+    /// Bytes from a thread's record to the address of its processor's (`p`).
+    pub processor_offset: u32,
     /// Always 0.
     pub reserved: u32,
     /// Bytes from the probed instruction of `setprofilebucket` to the heap's `sweepgen`, wrapping: wherever the module is loaded.
@@ -28,7 +32,7 @@ impl GoRuntime {
     }
 }
 
-const _: () = assert!(size_of::<GoRuntime>() == 24);
+const _: () = assert!(size_of::<GoRuntime>() == 32);
 
 #[cfg(test)]
 mod tests {

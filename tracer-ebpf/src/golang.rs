@@ -17,10 +17,11 @@ use crate::counters::{add, count};
 use crate::maps::{GO_RUNTIMES, TARGETS};
 use crate::{emit, private_stack};
 
-/// The first two arguments and the place, as Go passes them (ABIInternal of amd64).
+/// The first two arguments, the goroutine and the place, as Go passes them (ABIInternal of amd64).
 struct GoCall {
     first: u64,
     second: u64,
+    goroutine: u64,
     ip: u64,
 }
 
@@ -29,7 +30,7 @@ impl GoCall {
     fn read(context: &ProbeContext) -> Self {
         // SAFETY: the context of a uprobe program is the probed thread's registers.
         let regs = unsafe { &*context.as_ptr().cast::<pt_regs>() };
-        Self { first: regs.rax, second: regs.rbx, ip: regs.rip }
+        Self { first: regs.rax, second: regs.rbx, goroutine: regs.r14, ip: regs.rip }
     }
 }
 
@@ -39,7 +40,7 @@ pub fn go_sampled(context: ProbeContext) -> u32 {
     private_stack::decline();
     count(Counter::AllocateHits);
     let thread = Thread::current();
-    let GoCall { first: address, second: bucket, ip } = GoCall::read(&context);
+    let GoCall { first: address, second: bucket, goroutine, ip } = GoCall::read(&context);
     let Some(runtime) = traced_runtime(&context, thread) else { return 0 };
     let size_bytes = read_user(bucket.wrapping_add(u64::from(runtime.object_size_offset)));
     let Some(size_bytes) = size_bytes else {
@@ -53,6 +54,7 @@ pub fn go_sampled(context: ProbeContext) -> u32 {
         bucket,
         size_bytes,
         cycle: u64::from(GoRuntime::cycle(sweepgen)),
+        processor: processor(goroutine, runtime).unwrap_or(0),
     };
     if emit::go_sampled(event).is_err() {
         count(Counter::LostAllocations);
@@ -78,6 +80,13 @@ pub fn go_freed(context: ProbeContext) -> u32 {
         count(Counter::LostFrees);
     }
     0
+}
+
+/// The processor on which a goroutine runs.
+#[inline(always)]
+fn processor(goroutine: u64, runtime: &GoRuntime) -> Option<u64> {
+    let thread = read_user(goroutine.wrapping_add(u64::from(runtime.thread_offset)))?;
+    read_user(thread.wrapping_add(u64::from(runtime.processor_offset)))
 }
 
 /// The runtime that was hit in a traced process.

@@ -173,6 +173,9 @@ pub(super) struct Trace {
     /// Hook further functions of the program: each named after the one that it works like
     #[arg(long, value_name = "LIKE=NAME,…", value_parser = NamedList::parse, env = "OUTLIVE_ALLOCATOR")]
     allocator: Vec<NamedList>,
+    /// Turn on the profiler of a Go program that was linked without it, while it is traced; writes into the program
+    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, default_missing_value = "512KiB", env = "OUTLIVE_ENABLE_GO_PROFILING", value_parser = parse_mean)]
+    enable_go_profiling: Option<Size>,
     /// Attach by this kind of link, not the best the kernel has
     #[arg(long, value_enum, value_name = "KIND", env = "OUTLIVE_FORCE_LINK")]
     force_link: Option<Link>,
@@ -265,6 +268,7 @@ impl Trace {
             mappings: self.mappings,
             named_functions: self.allocator.iter().flat_map(|list| list.0.clone()).collect(),
             // Whoever says which allocations are to be recorded, or by which functions, means outlive's own probes.
+            go_profiling: self.enable_go_profiling.map(|size| size.bytes),
             hears_samplers: self.sample.is_none() && !self.exact && self.allocator.is_empty(),
             force_link: self.force_link.map(|link| match link {
                 Link::Session => LinkKind::Session,

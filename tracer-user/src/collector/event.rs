@@ -69,6 +69,8 @@ pub struct GoObject {
     pub size_bytes: u64,
     /// Collections of the heap before it was allocated.
     pub cycle: u32,
+    /// The runtime's processor that allocated it.
+    pub processor: u64,
 }
 
 /// A block given out.
@@ -176,6 +178,7 @@ fn go_object(record: &[u8]) -> Option<GoObject> {
         bucket: VirtAddr(event.bucket),
         size_bytes: event.size_bytes,
         cycle: event.cycle as u32,
+        processor: event.processor,
     })
 }
 

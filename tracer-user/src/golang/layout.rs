@@ -28,6 +28,8 @@ pub struct Layout {
     pub heap: HeapLayout,
     /// Records beside objects.
     pub special: SpecialLayout,
+    /// Goroutines and threads.
+    pub scheduler: SchedulerLayout,
     /// Types.
     pub types: TypeLayout,
 }
@@ -111,6 +113,16 @@ pub struct HeapLayout {
     pub span_size: u64,
 }
 
+/// `g` and `m`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[allow(missing_docs, reason = "the names are the runtime's own")]
+pub struct SchedulerLayout {
+    #[serde(rename = "g.m")]
+    pub thread: u64,
+    #[serde(rename = "m.p")]
+    pub processor: u64,
+}
+
 /// `special` and `specialprofile`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[allow(missing_docs, reason = "the names are the runtime's own")]
@@ -152,6 +164,7 @@ impl Layout {
             bucket: part(fields)?,
             heap: part(fields)?,
             special: part(fields)?,
+            scheduler: part(fields)?,
             types: part(fields)?,
         })
     }

@@ -16,6 +16,7 @@ pub mod layout;
 pub mod moduledata;
 pub mod pclntab;
 pub mod process;
+pub mod profiling;
 pub mod specials;
 pub mod types;
 pub mod version;

@@ -15,10 +15,12 @@ use super::hooks::RuntimeHooks;
 use super::layout::Layout;
 use super::moduledata::Moduledata;
 use super::pclntab::Pclntab;
+use super::profiling::ForcedRate;
 use super::specials::Specials;
 use super::types::{self, TypeSection};
 use super::version::GoVersion;
 use crate::target::address_space::Region;
+use crate::target::proc_dir::ProcDir;
 use crate::target::{
     AddressSpace, ElfAddr, Image, Module, ModuleTable, RemoteMemory, Target, VirtAddr,
 };
@@ -32,6 +34,7 @@ pub struct GoProcess {
     pub module: Module,
     /// There are plugins, whose code is not named.
     pub has_plugins: bool,
+    directory: Arc<ProcDir>,
     memory: RemoteMemory,
     layout: Layout,
     code: GoCode,
@@ -59,6 +62,7 @@ impl GoProcess {
             version,
             module,
             has_plugins: data.has_next,
+            directory: Arc::clone(&target.process),
             memory,
             layout,
             code,
@@ -99,6 +103,19 @@ impl GoProcess {
         buckets::read_one(&self.memory, at, &self.layout.bucket)
     }
 
+    /// Turns the profiler on, until what this gives is dropped.
+    pub fn force_rate(&self, rate: u64) -> Result<ForcedRate, GoError> {
+        let place = self.variable(self.anchors.rate, "MemProfileRate")?;
+        ForcedRate::set(&self.directory, place, rate).map_err(|error| {
+            GoError::refused(format!("runtime.MemProfileRate cannot be set: {error}"))
+        })
+    }
+
+    /// What the loader added to the file's addresses.
+    pub fn bias(&self) -> u64 {
+        self.bias
+    }
+
     /// Collections of the heap so far.
     pub fn cycle(&self) -> Result<u32, GoError> {
         let heap = self.variable(self.anchors.heap, "mheap_")?;
@@ -120,6 +137,8 @@ impl GoProcess {
             kind_offset: self.layout.special.kind as u32,
             kind_profile: u32::from(self.layout.special.kind_profile),
             object_size_offset: self.layout.bucket.object_size as u32,
+            thread_offset: self.layout.scheduler.thread as u32,
+            processor_offset: self.layout.scheduler.processor as u32,
             reserved: 0,
             sweepgen_distance: sweepgen.wrapping_sub(probed),
         })

@@ -11,7 +11,7 @@ use foldhash::fast::FixedState;
 
 use crate::ledger::ages::{AgeHistogram, add_age, median_birth, seconds_between};
 use crate::ledger::estimate::{Moments, weight};
-use crate::ledger::snapshot::{Estimate, Filter, GoFacts, SiteSnapshot, Snapshot, Totals};
+use crate::ledger::snapshot::{Filter, GoFacts, SiteSnapshot, Snapshot, Totals};
 use crate::target::VirtAddr;
 
 /// An object that the runtime's sampler chose, and where it was allocated.
@@ -279,7 +279,7 @@ impl Live {
         let age_s = |at_ns: u64| seconds_between(at_ns, at.ns);
         let age_cycles = |cycle: u64| at.cycle.saturating_sub(cycle as u32);
         let oldest = |births: &[(u64, f64)]| births.iter().map(|(birth, _)| *birth).min();
-        let growth = difference(self.new.estimate(), site.inherited_gone.estimate());
+        let growth = self.new.estimate().minus(site.inherited_gone.estimate());
         SiteSnapshot {
             stack_id: site.stack_id,
             live_bytes: self.bytes().estimate(),
@@ -307,15 +307,6 @@ fn is_wanted(object: &Object, now_ns: u64, filter: &Filter) -> bool {
     filter.older_s.is_none_or(|older_s| seconds_between(object.at_ns, now_ns) >= older_s)
         && filter.min_size_bytes.is_none_or(|min| object.size_bytes >= min)
         && filter.max_size_bytes.is_none_or(|max| object.size_bytes <= max)
-}
-
-/// The difference of two independent estimates. Its interval has the limits' distances squared and added (Zou and Donner, Statistics
-/// in Medicine 27, 2008).
-fn difference(a: Estimate, b: Estimate) -> Estimate {
-    let value = a.value - b.value;
-    let low = (a.value - a.ci95.0).hypot(b.ci95.1 - b.value);
-    let high = (a.ci95.1 - a.value).hypot(b.value - b.ci95.0);
-    Estimate { value, ci95: (value - low, value + high) }
 }
 
 #[cfg(test)]
@@ -395,14 +386,5 @@ mod tests {
         let live: f64 = snapshot.sites.iter().map(|site| site.live_bytes.value).sum();
         assert!((live - 100.0).abs() < 1e-9);
         assert!((snapshot.totals.live_bytes.value - 150.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn the_interval_of_a_difference_holds_both() {
-        let a = Estimate { value: 10.0, ci95: (7.0, 14.0) };
-        let b = Estimate { value: 4.0, ci95: (1.0, 8.0) };
-        let found = difference(a, b);
-        assert!((found.value - 6.0).abs() < 1e-9);
-        assert!((found.ci95.0 - 1.0).abs() < 1e-9 && (found.ci95.1 - 11.0).abs() < 1e-9);
     }
 }

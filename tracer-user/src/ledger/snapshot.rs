@@ -9,6 +9,23 @@ pub struct Estimate {
     pub ci95: (f64, f64),
 }
 
+impl Estimate {
+    /// The sum of two independent ones. The distances of their limits are squared and added (Zou and Donner, Statistics in Medicine
+    /// 27, 2008).
+    pub fn plus(self, other: Self) -> Self {
+        let value = self.value + other.value;
+        let low = (self.value - self.ci95.0).hypot(other.value - other.ci95.0);
+        let high = (self.ci95.1 - self.value).hypot(other.ci95.1 - other.value);
+        Self { value, ci95: (value - low, value + high) }
+    }
+
+    /// The difference of two independent ones.
+    pub fn minus(self, other: Self) -> Self {
+        let (low, high) = other.ci95;
+        self.plus(Self { value: -other.value, ci95: (-high, -low) })
+    }
+}
+
 /// Upper bounds, in seconds, of the classes of [`SiteSnapshot::age_histogram`]; the last class also holds what is older.
 pub const AGE_CLASSES_S: [u64; 6] = [1, 10, 60, 600, 3600, 86_400];
 
@@ -90,6 +107,28 @@ pub struct Snapshot {
     pub implied_frees: u64,
 }
 
+impl Snapshot {
+    /// With another heap of the same process, which has other sites.
+    pub fn with(self, other: Self) -> Self {
+        let (a, b) = (self.totals, other.totals);
+        Self {
+            seconds: self.seconds,
+            totals: Totals {
+                live_bytes: a.live_bytes.plus(b.live_bytes),
+                live_count: a.live_count.plus(b.live_count),
+                allocated_bytes: a.allocated_bytes + b.allocated_bytes,
+                allocated_count: a.allocated_count + b.allocated_count,
+                freed_bytes: a.freed_bytes + b.freed_bytes,
+                freed_count: a.freed_count + b.freed_count,
+                inherited_bytes: a.inherited_bytes.or(b.inherited_bytes),
+            },
+            sites: self.sites.into_iter().chain(other.sites).collect(),
+            unknown_frees: self.unknown_frees + other.unknown_frees,
+            implied_frees: self.implied_frees + other.implied_frees,
+        }
+    }
+}
+
 /// Which outstanding blocks a report counts as live.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Filter {
@@ -99,4 +138,23 @@ pub struct Filter {
     pub min_size_bytes: Option<u64>,
     /// Only blocks of at most this size, bytes.
     pub max_size_bytes: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_of_a_sum_or_difference_holds_both() {
+        let a = Estimate { value: 10.0, ci95: (7.0, 14.0) };
+        let b = Estimate { value: 4.0, ci95: (1.0, 8.0) };
+        let near = |found: Estimate, value: f64, low: f64, high: f64| {
+            let (a, b) = found.ci95;
+            (found.value - value).abs() + (a - low).abs() + (b - high).abs() < 1e-9
+        };
+        assert!(near(a.minus(b), 6.0, 1.0, 11.0));
+        assert!(near(a.plus(b), 14.0, 14.0 - 18_f64.sqrt(), 14.0 + 32_f64.sqrt()));
+        let exact = Estimate { value: 5.0, ci95: (5.0, 5.0) };
+        assert!(near(a.plus(exact), 15.0, 12.0, 19.0));
+    }
 }

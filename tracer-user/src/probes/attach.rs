@@ -24,12 +24,22 @@ pub enum Moment {
     ReportedRelease,
     /// The process's own sampler tells of an allocation.
     ReportedAllocation,
+    /// A Go runtime's sampler tells of the end of an object.
+    GoFreed,
+    /// A Go runtime's sampler chose an object.
+    GoSampled,
 }
 
 impl Moment {
     /// In the order of attaching. Ends first: a block given out before they are watched would seem to live for ever.
-    const ALL: [Self; 4] =
-        [Self::Release, Self::Allocation, Self::ReportedRelease, Self::ReportedAllocation];
+    const ALL: [Self; 6] = [
+        Self::Release,
+        Self::Allocation,
+        Self::ReportedRelease,
+        Self::ReportedAllocation,
+        Self::GoFreed,
+        Self::GoSampled,
+    ];
 }
 
 /// A place to attach to, and the number that stands for it.
@@ -158,6 +168,8 @@ impl Programs {
             Moment::Allocation => vec![part(LEAVE, true), enter],
             Moment::ReportedRelease => vec![part("report_release", false)],
             Moment::ReportedAllocation => vec![part(report, false)],
+            Moment::GoFreed => vec![part("go_freed", false)],
+            Moment::GoSampled => vec![part("go_sampled", false)],
         }
     }
 

@@ -5,11 +5,12 @@ use std::time::SystemTime;
 use tracer_common::stack::StackEnd;
 
 use super::model::{
-    Breakdown, Cost, Loss, Memory, Report, SCHEMA, Site, TargetSection, Totals, Window,
+    Breakdown, Cost, FollowedGoSite, GoSite, Loss, Memory, Report, SCHEMA, Site, TargetSection,
+    Totals, Window,
 };
 use super::{mappings, model};
 use crate::ledger::mappings::MappingsSnapshot;
-use crate::ledger::snapshot::{AGE_CLASSES_S, Estimate, SiteSnapshot, Snapshot};
+use crate::ledger::snapshot::{AGE_CLASSES_S, Estimate, GoFacts, SiteSnapshot, Snapshot};
 use crate::symbolise::{Frame, strip_allocator_frames};
 use crate::target::Target;
 use crate::target::memory::ProcessMemory;
@@ -46,6 +47,11 @@ pub enum Sampling {
     },
     /// By the process itself, which tells of them by static probe points.
     Usdt,
+    /// By the process's Go runtime.
+    GoRuntime {
+        /// Mean bytes between samples; 0 when everything is sampled.
+        mean_bytes: u64,
+    },
 }
 
 /// How a report is made.
@@ -59,13 +65,17 @@ pub struct Options {
     pub raw: bool,
 }
 
-/// A call stack, named.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A call stack, named. Without frames when it was not kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stack {
     /// Leaf first, the allocator's frames included; empty when the stack was not kept.
     pub frames: Vec<Frame>,
     /// Where it ends; `None` when it was not kept.
     pub end: Option<StackEnd>,
+    /// How many of the first frames are the allocator's own, when that is known and need not be told by their names.
+    pub own_frames: Option<usize>,
+    /// The type that is allocated.
+    pub type_name: Option<String>,
 }
 
 /// All that a report is made from.
@@ -119,6 +129,9 @@ pub fn build(input: ReportInput<'_>) -> Report {
             Sampling::Exact => model::Sampling { mode: "exact", mean_bytes: 0 },
             Sampling::Poisson { mean_bytes } => model::Sampling { mode: "poisson", mean_bytes },
             Sampling::Usdt => model::Sampling { mode: "usdt", mean_bytes: 0 },
+            Sampling::GoRuntime { mean_bytes } => {
+                model::Sampling { mode: "go-runtime", mean_bytes }
+            }
         },
         totals: totals(snapshot),
         loss: Loss {
@@ -216,7 +229,7 @@ fn totals(snapshot: &Snapshot) -> Totals {
         allocated_count: whole(totals.allocated_count),
         freed_bytes: whole(totals.freed_bytes),
         freed_count: whole(totals.freed_count),
-        inherited_bytes: None,
+        inherited_bytes: totals.inherited_bytes.map(whole),
         now_bytes: None,
         now_count: None,
     }
@@ -225,6 +238,10 @@ fn totals(snapshot: &Snapshot) -> Totals {
 pub(super) fn site_section(rank: usize, site: &SiteSnapshot, stack: Stack, raw: bool) -> Site {
     let histogram = AGE_CLASSES_S.iter().zip(&site.age_histogram);
     let growth = &site.growth_bytes_per_s;
+    let frames = match stack.own_frames {
+        Some(own) => stack.frames.get(own..).unwrap_or_default(),
+        None => strip_allocator_frames(&stack.frames),
+    };
     Site {
         kind: "allocation",
         backing: None,
@@ -242,12 +259,26 @@ pub(super) fn site_section(rank: usize, site: &SiteSnapshot, stack: Stack, raw: 
         growth_ci95: Some([rounded(growth.ci95.0), rounded(growth.ci95.1)]),
         verdict: "unknown",
         verdict_reason: NO_VERDICT.to_owned(),
-        type_name: None,
+        type_name: stack.type_name,
         retained_by: None,
         stack_end: stack_end_word(stack.end),
-        frames: strip_allocator_frames(&stack.frames).to_vec(),
+        frames: frames.to_vec(),
         raw_frames: raw.then_some(stack.frames),
-        go: None,
+        go: site.go.map(|facts| go_site(site, &facts)),
+    }
+}
+
+fn go_site(site: &SiteSnapshot, facts: &GoFacts) -> GoSite {
+    GoSite {
+        now_bytes: whole(site.live_bytes.value),
+        now_count: whole(site.live_count.value),
+        sampled_objects: Some(facts.sampled_objects),
+        followed: Some(FollowedGoSite {
+            inherited_bytes: whole(facts.inherited_bytes),
+            inherited_count: whole(facts.inherited_count),
+            oldest_age_cycles: facts.oldest_age_cycles,
+            median_age_cycles: facts.median_age_cycles,
+        }),
     }
 }
 
@@ -305,7 +336,7 @@ mod tests {
         let mut input = fixture::input(&snapshot, None, 2);
         let mut stack = |id| {
             asked.push(id);
-            Stack { frames: Vec::new(), end: None }
+            Stack::default()
         };
         input.stack = &mut stack;
         let report = build(input);

@@ -259,4 +259,20 @@ pub struct GoSite {
     pub now_count: u64,
     /// Sampled objects found alive in the heap; `null` when the heap could not be walked.
     pub sampled_objects: Option<u64>,
+    /// What following the heap shows besides; absent in a snapshot.
+    #[serde(flatten)]
+    pub followed: Option<FollowedGoSite>,
+}
+
+/// A call site in a Go heap that was followed. Its `live_*` are those of this instant.
+#[derive(Clone, Debug, Serialize)]
+pub struct FollowedGoSite {
+    /// Bytes of `live_bytes` that were there before tracing started: their ages count from then.
+    pub inherited_bytes: u64,
+    /// Objects of `live_count` that were there.
+    pub inherited_count: u64,
+    /// Collections that the oldest live object has survived.
+    pub oldest_age_cycles: u32,
+    /// The median of that.
+    pub median_age_cycles: u32,
 }

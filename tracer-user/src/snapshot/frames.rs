@@ -16,19 +16,19 @@ const DEPTH_1_22: usize = 32;
 const DEPTH: usize = 128;
 
 /// A named stack.
-pub(super) struct Named {
+pub struct Named {
     /// Leaf first.
-    pub(super) frames: Vec<Frame>,
+    pub frames: Vec<Frame>,
     /// How many of the first are the runtime's own; never all.
-    pub(super) runtime_frames: usize,
+    pub runtime_frames: usize,
     /// The contract's word for where it ends.
-    pub(super) end: &'static str,
+    pub end: &'static str,
     /// The type that is allocated.
-    pub(super) type_name: Option<String>,
+    pub type_name: Option<String>,
 }
 
 /// Names a stack.
-pub(super) fn name(process: &GoProcess, stack: &[VirtAddr]) -> Named {
+pub fn name(process: &GoProcess, stack: &[VirtAddr]) -> Named {
     let end = if is_cut(process, stack) { "too-deep" } else { "root" };
     let mut code = process.frames(stack);
     code.retain(|frame| frame.function != ROOT);
@@ -49,7 +49,7 @@ pub(super) fn name(process: &GoProcess, stack: &[VirtAddr]) -> Named {
 }
 
 /// Whether the runtime kept only the innermost part of the stack.
-pub(super) fn is_cut(process: &GoProcess, stack: &[VirtAddr]) -> bool {
+pub fn is_cut(process: &GoProcess, stack: &[VirtAddr]) -> bool {
     let depth = if process.version.minor <= 22 { DEPTH_1_22 } else { DEPTH };
     stack.len() >= depth
         && stack

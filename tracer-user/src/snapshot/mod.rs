@@ -2,7 +2,7 @@
 //!
 //! In: a [`Target`]. Out: a [`Report`] of an instant, or the reason why there is none.
 
-mod frames;
+pub mod frames;
 mod refusal;
 mod sites;
 
@@ -173,6 +173,7 @@ fn section(rank: usize, site: &ProfileSite, named: Named, options: Options) -> S
         go: Some(GoSite {
             now_bytes: site.now_bytes,
             now_count: site.now_count,
+            followed: None,
             sampled_objects: site.sampled_objects,
         }),
     }

@@ -2,6 +2,7 @@
 
 use aya::Pod;
 use tracer_common::function::FunctionInfo;
+use tracer_common::golang::GoRuntime;
 use tracer_common::live::{LiveBlock, LiveKey};
 use tracer_common::target::TargetRow;
 use tracer_common::unwind::{CodeMap, Rule};
@@ -23,6 +24,8 @@ plain_data! {
     FunctionRow(FunctionInfo);
     /// A row of the table of static probe points.
     PointRow(ProbePoint);
+    /// A row of the table of Go runtimes.
+    RuntimeRow(GoRuntime);
     /// A key of the table of sampled blocks.
     LiveEntryKey(LiveKey);
     /// A value of the table of sampled blocks.

@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap as Table};
 
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{RawTracePoint, TracePoint};
+use tracer_common::golang::GoRuntime;
 use tracer_common::limits::STACK_COPIES;
 use tracer_common::live::LiveBlock;
 use tracer_common::target::TargetRow;
@@ -16,7 +17,8 @@ use crate::allocators::usdt::Provider;
 use crate::collector::counts::Counts;
 use crate::collector::ring::Ring;
 use crate::fault::{Fault, Status};
-use crate::probes::attach::{Links, Programs};
+use crate::golang::hooks::{HookPlace, RuntimeHooks};
+use crate::probes::attach::{Links, Moment, Placed, Programs};
 use crate::probes::features::{LinkKind, best_link_kind};
 use crate::probes::mapping_calls;
 use crate::probes::object::{KernelObject, KernelOptions};
@@ -148,6 +150,30 @@ impl Kernel {
         let found: Vec<&str> = planned.flat_map(PlannedAllocator::functions).collect();
         let names = self.named.iter().map(|function| function.name.as_str());
         names.filter(|name| !found.contains(name)).collect()
+    }
+
+    /// Attaches to the sampler of a Go runtime in one process.
+    pub fn attach_go(
+        &mut self,
+        module: &Module,
+        runtime: GoRuntime,
+        hooks: &RuntimeHooks,
+        pid: Pid,
+    ) -> Result<Links, Fault> {
+        let path = module.openable_path().ok_or_else(|| unusable("its file is not open"))?;
+        let cookie = self.tables.add_runtime(runtime)?;
+        let placed = |name, moment, place: &HookPlace| Placed {
+            name,
+            moment,
+            offset: place.offset,
+            semaphore: None,
+            cookie,
+        };
+        let places = [
+            placed("runtime.freeSpecial", Moment::GoFreed, &hooks.freed),
+            placed("runtime.setprofilebucket", Moment::GoSampled, &hooks.sampled),
+        ];
+        self.programs.attach(&self.object, &path, pid, &places)
     }
 
     /// The sampler of these planned modules that is to be heard, if one is wanted.

@@ -1,6 +1,7 @@
 //! The pipeline put together: processes in, reports out, until time is up, the target ends, or the user has enough.
 
 pub mod following;
+pub mod golang;
 pub mod hooks;
 pub mod kernel;
 mod naming;

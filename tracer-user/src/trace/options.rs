@@ -46,6 +46,8 @@ pub struct TraceOptions {
     pub named_functions: Vec<NamedFunction>,
     /// Hear what a process's own sampler tells, and hook no allocator then.
     pub hears_samplers: bool,
+    /// Turn on the profiler of a Go runtime that has none, with this mean of bytes between samples.
+    pub go_profiling: Option<u64>,
     /// Use this kind of link and no better one.
     pub force_link: Option<LinkKind>,
     /// Size of the ring buffer, bytes.

@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt as _;
 use aya::Pod;
 use aya::maps::{Array, MapData};
 use tracer_common::function::Shape;
-use tracer_common::limits::{MAX_FUNCTIONS, MAX_PROBE_POINTS};
+use tracer_common::golang::GoRuntime;
+use tracer_common::limits::{MAX_FUNCTIONS, MAX_GO_RUNTIMES, MAX_PROBE_POINTS};
 
 use crate::allocators::code::AllocatorCode;
 use crate::allocators::discover::{Allocator, discover};
@@ -16,7 +17,7 @@ use crate::fault::Fault;
 use crate::probes::attach::{Moment, Placed};
 use crate::probes::object::KernelObject;
 use crate::probes::plan::{self, Site, TextSegment};
-use crate::sys::pod::{FunctionRow, PointRow};
+use crate::sys::pod::{FunctionRow, PointRow, RuntimeRow};
 use crate::target::elf::Elf;
 use crate::target::{FileOffset, Module};
 use crate::trace::kernel::unusable;
@@ -104,6 +105,7 @@ impl PlannedSampler {
 pub struct Tables {
     functions: Table<FunctionRow>,
     points: Table<PointRow>,
+    runtimes: Table<RuntimeRow>,
 }
 
 impl Tables {
@@ -112,6 +114,7 @@ impl Tables {
         Ok(Self {
             functions: Table::open(object, "FUNCTIONS", MAX_FUNCTIONS)?,
             points: Table::open(object, "PROBE_POINTS", MAX_PROBE_POINTS)?,
+            runtimes: Table::open(object, "GO_RUNTIMES", MAX_GO_RUNTIMES)?,
         })
     }
 
@@ -129,6 +132,11 @@ impl Tables {
             planned.allocator = self.plan_allocator(module, allocator)?;
         }
         Ok(planned)
+    }
+
+    /// Makes a Go runtime known to kernel programs; gives its cookie.
+    pub fn add_runtime(&mut self, runtime: GoRuntime) -> Result<u32, Fault> {
+        self.runtimes.add(RuntimeRow(runtime))
     }
 
     fn plan_allocator(

@@ -6,15 +6,17 @@ use std::time::SystemTime;
 use crate::collector::event::{Event, Happening};
 use crate::fault::{Fault, Status};
 use crate::ledger::mappings::MappingsSnapshot;
-use crate::ledger::snapshot::Filter;
+use crate::ledger::snapshot::{Filter, Snapshot};
 use crate::ledger::{Ledger, MappingBook};
 use crate::probes::attach::Links;
 use crate::sys::usage::monotonic_ns;
 use crate::target::mapped;
 use crate::target::memory::ProcessMemory;
 use crate::target::{AddressSpace, CodeLocation, ModuleId, ModuleTable, Pid, Target, VirtAddr};
+use crate::trace::golang::{GoHeap, NotFollowed};
 use crate::trace::hooks::Hooks;
 use crate::trace::kernel::Kernel;
+use crate::trace::options::TraceOptions;
 use crate::trace::stacks::Stacks;
 
 /// One traced process.
@@ -27,6 +29,10 @@ pub struct TracedProcess {
     pub mappings: Option<MappingBook>,
     /// What is attached in it.
     pub hooks: Hooks,
+    /// Its Go heap, when it has one that is followed.
+    pub golang: Option<GoHeap>,
+    /// Why it is not followed although there is one.
+    pub golang_refused: Option<NotFollowed>,
     /// Allocators loaded since, that nobody was told of.
     pub loaded: Vec<String>,
     /// What a reader must know, in words.
@@ -45,6 +51,10 @@ pub struct TracedProcess {
     pub mapped_code: bool,
     code_left_out: bool,
     space: AddressSpace,
+    /// The rate to set where a Go runtime's profiler is off; `None` to leave it.
+    go_profiling: Option<u64>,
+    /// Modules among which no Go runtime was found.
+    searched_for_go: BTreeSet<ModuleId>,
     /// When the mappings were last followed, `CLOCK_MONOTONIC`, nanoseconds.
     refreshed_ns: u64,
     pause_ns: u64,
@@ -59,7 +69,7 @@ impl TracedProcess {
     /// Admits a process. Nothing is attached yet.
     pub fn new(
         target: Target,
-        mean_bytes: u64,
+        options: &TraceOptions,
         modules: &mut ModuleTable,
         kernel: &mut Kernel,
     ) -> Result<Self, Fault> {
@@ -69,10 +79,14 @@ impl TracedProcess {
         let started_ns = monotonic_ns();
         let memory = ProcessMemory::read(&target.process).unwrap_or_default();
         Ok(Self {
-            ledger: Ledger::new(mean_bytes, started_ns),
+            ledger: Ledger::new(options.selection.mean_bytes(), started_ns),
             target,
             mappings: None,
             hooks: Hooks::default(),
+            golang: None,
+            golang_refused: None,
+            go_profiling: options.go_profiling,
+            searched_for_go: BTreeSet::new(),
             loaded: Vec::new(),
             notices: Vec::new(),
             started: SystemTime::now(),
@@ -143,7 +157,30 @@ impl TracedProcess {
         }
         self.map_code(modules, kernel)?;
         let has_recorded = self.ledger.stack_ids().next().is_some();
-        self.hooks.attach(self.target.pid, &self.space.modules(), has_recorded, modules, kernel)
+        let mapped = self.space.modules();
+        let attached =
+            self.hooks.attach(self.target.pid, &mapped, has_recorded, modules, kernel)?;
+        Ok(self.follow_go(mapped, kernel) || attached)
+    }
+
+    /// Follows the Go heap, if there is one that is not followed yet; true when it is from now on.
+    fn follow_go(&mut self, mapped: BTreeSet<ModuleId>, kernel: &mut Kernel) -> bool {
+        if self.golang.is_some() || mapped.is_subset(&self.searched_for_go) {
+            return false;
+        }
+        self.searched_for_go = mapped;
+        match GoHeap::follow(&self.target, self.go_profiling, kernel) {
+            Ok(heap) => {
+                self.golang_refused = None;
+                self.golang = Some(heap);
+                true
+            }
+            Err(NotFollowed::NotGo) => false,
+            Err(refused) => {
+                self.golang_refused = Some(refused);
+                false
+            }
+        }
     }
 
     /// Reads the mappings anew: code that is new gets its unwind tables, and its allocators are attached to. True when
@@ -197,6 +234,20 @@ impl TracedProcess {
         Ok(())
     }
 
+    /// Whether anything is attached.
+    pub fn is_followed(&self) -> bool {
+        !self.hooks.is_empty() || self.golang.is_some()
+    }
+
+    /// What is outstanding at `now_ns`, in all its heaps.
+    pub fn snapshot(&self, now_ns: u64, filter: &Filter) -> Snapshot {
+        let snapshot = self.ledger.snapshot(now_ns, filter);
+        match &self.golang {
+            Some(heap) => snapshot.with(heap.snapshot(now_ns, filter)),
+            None => snapshot,
+        }
+    }
+
     /// The modules that it has mapped.
     pub fn modules(&self) -> BTreeSet<ModuleId> {
         self.space.modules()
@@ -207,6 +258,9 @@ impl TracedProcess {
         self.started = SystemTime::now();
         self.started_ns = monotonic_ns();
         self.ledger.start_at(self.started_ns);
+        if let Some(heap) = &mut self.golang {
+            heap.start_at(self.started_ns);
+        }
         if let Some(mappings) = &mut self.mappings {
             mappings.start_at(self.started_ns);
         }
@@ -234,6 +288,15 @@ impl TracedProcess {
             }
         }
         self.ledger.apply(event);
+        if let Some(heap) = &mut self.golang {
+            heap.apply(event);
+        }
+        if event.what == Happening::Executed {
+            // Its probes are in a file that the process does not run any more.
+            self.golang = None;
+            self.golang_refused = None;
+            self.searched_for_go.clear();
+        }
     }
 
     /// Where an address of its memory lies.
@@ -246,7 +309,8 @@ impl TracedProcess {
     pub fn detach(&mut self, kernel: &mut Kernel) -> Vec<Links> {
         self.cut_ns.get_or_insert_with(monotonic_ns);
         kernel.dismiss(self.target.pid);
-        self.hooks.take()
+        let heap = self.golang.as_mut().and_then(GoHeap::detach);
+        self.hooks.take().into_iter().chain(heap).collect()
     }
 }
 

@@ -7,11 +7,12 @@ use std::time::SystemTime;
 
 use crate::fault::Fault;
 use crate::probes::attach::release;
-use crate::report::model::Report;
+use crate::report::model::{Report, TargetSection};
 use crate::report::{ReportInput, Sampling, Stack, build, describe_target, shown_stacks};
 use crate::sys::usage::monotonic_ns;
 use crate::target::Pid;
 use crate::target::memory::ProcessMemory;
+use crate::trace::golang::GoHeap;
 use crate::trace::hooks::Source;
 use crate::trace::naming::{Patience, Signals};
 use crate::trace::progress::{Listener, Progress};
@@ -81,11 +82,17 @@ impl Session {
             let live = self.kernel.live_blocks(pid);
             process.ledger.resynchronise(&live);
         }
+        if facts.counts.lost_events() > 0
+            && !process.ended
+            && let Some(heap) = &mut process.golang
+        {
+            heap.resynchronise();
+        }
         if facts.counts.lost_mapping_events() > 0 && !process.ended {
             process.resynchronise_mappings();
         }
         let now_ns = process.cut_ns.unwrap_or_else(monotonic_ns);
-        let snapshot = process.ledger.snapshot(now_ns, &self.options.filter);
+        let snapshot = process.snapshot(now_ns, &self.options.filter);
         let mappings = process.mappings_snapshot(now_ns, &self.options.filter, &self.stacks);
         let mut loss = loss(process, &self.stacks, &snapshot, mappings.as_ref(), &facts);
         match ProcessMemory::read(&process.target.process) {
@@ -101,21 +108,29 @@ impl Session {
             return Err(broken(&"a process without a ledger"));
         };
         loss.notices.extend(symboliser.notices(&named.modules));
+        let heap = process.golang.as_ref();
         let mut stack = |id| match named.stacks.get(&id) {
             Some(known) => {
-                Stack { frames: symboliser.frames(&known.locations), end: Some(known.end) }
+                let frames = symboliser.frames(&known.locations);
+                Stack { frames, end: Some(known.end), ..Stack::default() }
             }
-            None => Stack { frames: Vec::new(), end: None },
+            None => heap.and_then(|heap| heap.stack(id)).unwrap_or_default(),
         };
         let symbols = named.program.map_or("none", |id| symboliser.level(id));
-        let allocators = process.hooks.allocators.iter().cloned().collect();
-        let sampling = match (by_itself, mean_bytes) {
-            (true, _) => Sampling::Usdt,
-            (false, 0) => Sampling::Exact,
-            (false, mean_bytes) => Sampling::Poisson { mean_bytes },
+        let allocators = process.hooks.allocators.iter().cloned();
+        let allocators = allocators.chain(heap.map(GoHeap::name)).collect();
+        let sampling = match (heap, by_itself, mean_bytes) {
+            (Some(heap), ..) => Sampling::GoRuntime { mean_bytes: heap.mean_bytes() },
+            (None, true, _) => Sampling::Usdt,
+            (None, false, 0) => Sampling::Exact,
+            (None, false, mean_bytes) => Sampling::Poisson { mean_bytes },
+        };
+        let target = TargetSection {
+            go_version: heap.map(|heap| heap.version().to_owned()),
+            ..describe_target(&process.target, allocators, symbols)
         };
         Ok(build(ReportInput {
-            target: describe_target(&process.target, allocators, symbols),
+            target,
             start: process.started,
             end,
             sampling,

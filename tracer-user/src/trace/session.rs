@@ -15,6 +15,7 @@ use crate::sys::readiness;
 use crate::target::symbols::select_functions;
 use crate::target::{ModuleId, ModuleTable, Pid, Target};
 use crate::trace::following::MappingFollower;
+use crate::trace::golang::NotFollowed;
 use crate::trace::kernel::Kernel;
 use crate::trace::naming::Signals;
 use crate::trace::options::TraceOptions;
@@ -68,9 +69,8 @@ impl Session {
     /// Admits a process and attaches to the allocators it has by now; true when there was one.
     pub fn admit(&mut self, target: Target) -> Result<bool, Fault> {
         let pid = target.pid;
-        let mean_bytes = self.options.selection.mean_bytes();
         let mut process =
-            TracedProcess::new(target, mean_bytes, &mut self.modules, &mut self.kernel)?;
+            TracedProcess::new(target, &self.options, &mut self.modules, &mut self.kernel)?;
         if self.options.mappings {
             process.open_mapping_book();
         }
@@ -101,8 +101,11 @@ impl Session {
         if let Some(missing) = self.kernel.missing_functions(&mapped).first() {
             return Err(no_such_function(pid, missing, &mapped, &self.modules));
         }
-        if !process.hooks.is_empty() {
+        if process.is_followed() {
             return Ok(());
+        }
+        if let Some(refused) = &process.golang_refused {
+            return Err(go_not_followed(pid, refused));
         }
         let hidden = self.target(pid).is_some_and(|target| {
             target.exe_elf.interpreter.is_none() && !target.exe_elf.names.symtab
@@ -278,6 +281,26 @@ impl Session {
 
 fn tracing_begins(process: &TracedProcess) -> Progress<'_> {
     Progress::Tracing { target: &process.target, source: process.hooks.source }
+}
+
+/// There is a Go heap and nothing else, and it cannot be followed.
+fn go_not_followed(pid: Pid, refused: &NotFollowed) -> Fault {
+    let (status, remedy) = match refused {
+        NotFollowed::ProfilerOff => (
+            Status::NoTarget,
+            format!(
+                "turn it on for as long as it is traced: outlive attach --enable-go-profiling {pid}"
+            ),
+        ),
+        NotFollowed::NotAttached(fault) => (fault.status, fault.remedy.clone()),
+        NotFollowed::NotGo | NotFollowed::Refused(_) => (
+            Status::NoTarget,
+            format!(
+                "`outlive snapshot {pid}` may know more; `outlive doctor {pid}` lists what was looked at"
+            ),
+        ),
+    };
+    Fault::new(status, format!("cannot trace process {pid}"), refused.to_string(), remedy)
 }
 
 /// Names what there is instead.

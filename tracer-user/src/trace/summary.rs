@@ -10,6 +10,7 @@ use crate::probes::features::LinkKind;
 use crate::report::model::{Cost, Loss};
 use crate::symbolise::Usage;
 use crate::sys::usage;
+use crate::trace::golang::GoHeap;
 use crate::trace::process::TracedProcess;
 use crate::trace::stacks::Stacks;
 
@@ -41,8 +42,9 @@ pub fn loss(
     let ends: Vec<StackEnd> = stacks.ends(ids).collect();
     let counted =
         |wanted: &dyn Fn(StackEnd) -> bool| ends.iter().filter(|end| wanted(**end)).count() as u64;
-    let truncated_stacks = counted(&|end| end == StackEnd::TooDeep);
-    let incomplete_stacks = counted(&|end| end != StackEnd::Root);
+    let cut_by_go = process.golang.as_ref().map_or(0, GoHeap::truncated_stacks);
+    let truncated_stacks = counted(&|end| end == StackEnd::TooDeep) + cut_by_go;
+    let incomplete_stacks = counted(&|end| end != StackEnd::Root) + cut_by_go;
     Loss {
         lost_events: facts.counts.lost_events() + facts.undecodable,
         untracked_allocations: count(Counter::LiveFull),
@@ -83,6 +85,8 @@ fn notices(
 ) -> Vec<String> {
     let mut notices = process.hooks.notices.clone();
     notices.extend(process.notices.iter().cloned());
+    notices.extend(process.golang.iter().flat_map(GoHeap::notices));
+    notices.extend(process.golang_refused.iter().map(ToString::to_string));
     notices.extend(losses(snapshot, mappings, facts));
     if facts.link_kind != LinkKind::Session {
         notices.push(format!(

@@ -103,7 +103,7 @@ fn stack(id: u64) -> Stack {
         ),
         _ => (Vec::new(), None),
     };
-    Stack { frames, end }
+    Stack { frames, end, ..Stack::default() }
 }
 
 pub(in crate::report) fn input(
