@@ -32,6 +32,10 @@ pub struct Layout {
     pub scheduler: SchedulerLayout,
     /// Types.
     pub types: TypeLayout,
+    /// Goroutines and their threads.
+    pub goroutine: GoroutineLayout,
+    /// What goroutines wait for, in words, by number.
+    pub wait_reasons: Vec<String>,
 }
 
 /// `moduledata`.
@@ -151,12 +155,60 @@ pub struct TypeLayout {
     pub name: u64,
 }
 
+/// `g`, `gobuf` and `m`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[allow(missing_docs, reason = "the names are the runtime's own")]
+pub struct GoroutineLayout {
+    #[serde(rename = "g.stack")]
+    pub stack: u64,
+    #[serde(rename = "stack.lo")]
+    pub stack_low: u64,
+    #[serde(rename = "stack.hi")]
+    pub stack_high: u64,
+    #[serde(rename = "g.m")]
+    pub thread: u64,
+    #[serde(rename = "m.curg")]
+    pub thread_goroutine: u64,
+    #[serde(rename = "g.sched")]
+    pub sched: u64,
+    #[serde(rename = "gobuf.pc")]
+    pub saved_pc: u64,
+    #[serde(rename = "gobuf.sp")]
+    pub saved_sp: u64,
+    #[serde(rename = "gobuf.bp")]
+    pub saved_bp: u64,
+    #[serde(rename = "g.syscallpc")]
+    pub syscallpc: u64,
+    #[serde(rename = "g.syscallsp")]
+    pub syscallsp: u64,
+    /// Since Go 1.23.
+    #[serde(rename = "g.syscallbp")]
+    pub syscallbp: Option<u64>,
+    #[serde(rename = "g.atomicstatus")]
+    pub status: u64,
+    #[serde(rename = "g.goid")]
+    pub goid: u64,
+    #[serde(rename = "g.waitsince")]
+    pub waitsince: u64,
+    #[serde(rename = "g.waitreason")]
+    pub waitreason: u64,
+    #[serde(rename = "g.gopc")]
+    pub gopc: u64,
+    #[serde(rename = "g.startpc")]
+    pub startpc: u64,
+    /// Since Go 1.21.
+    #[serde(rename = "g.parentGoid")]
+    pub parent: Option<u64>,
+    #[serde(rename = "sizeof.g")]
+    pub size: u64,
+}
+
 impl Layout {
     /// Of a version; refused when the table does not have it.
     pub fn of(version: &GoVersion) -> Result<Self, GoError> {
         let table = table()?;
-        let Some(fields) = table.get(&version.family()).and_then(|row| row.get(ARCHITECTURE))
-        else {
+        let row = table.get(&version.family());
+        let Some((row, fields)) = row.and_then(|row| Some((row, row.get(ARCHITECTURE)?))) else {
             return Err(unknown(version, &table));
         };
         Ok(Self {
@@ -166,6 +218,8 @@ impl Layout {
             special: part(fields)?,
             scheduler: part(fields)?,
             types: part(fields)?,
+            goroutine: part(fields)?,
+            wait_reasons: part(row.get("waitreasons").unwrap_or(&Value::Null))?,
         })
     }
 }
@@ -207,6 +261,8 @@ mod tests {
             assert_eq!(layout.bucket.alloc_bytes.is_none(), minor == 27);
             assert!(layout.heap.state < layout.heap.span_size);
             assert!(layout.special.bucket < layout.special.size);
+            assert!(layout.wait_reasons.iter().any(|reason| reason == "chan receive"));
+            assert_eq!(layout.goroutine.syscallbp.is_some(), minor >= 23);
             assert!(layout.moduledata.gofunc < layout.moduledata.size);
         }
     }

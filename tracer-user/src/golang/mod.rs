@@ -11,6 +11,7 @@ pub mod anchors;
 pub mod buckets;
 mod bytes;
 pub mod code;
+pub mod goroutines;
 pub mod hooks;
 pub mod layout;
 pub mod moduledata;

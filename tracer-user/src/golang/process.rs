@@ -11,6 +11,7 @@ use super::GoError;
 use super::anchors::Anchors;
 use super::buckets::{self, Bucket, Buckets, ProfilePlace};
 use super::code::{CodeFrame, GoCode};
+use super::goroutines::{Goroutine, Goroutines};
 use super::hooks::RuntimeHooks;
 use super::layout::Layout;
 use super::moduledata::Moduledata;
@@ -142,6 +143,29 @@ impl GoProcess {
             reserved: 0,
             sweepgen_distance: sweepgen.wrapping_sub(probed),
         })
+    }
+
+    /// All goroutines.
+    pub fn goroutines(&self) -> Result<Goroutines, GoError> {
+        let in_memory = |at: &ElfAddr| VirtAddr(at.0.wrapping_add(self.bias));
+        let candidates: Vec<_> = self.anchors.goroutine_candidates.iter().map(in_memory).collect();
+        let layout = &self.layout;
+        Goroutines::read(self.memory, &candidates, &layout.goroutine, &layout.wait_reasons)
+    }
+
+    /// The return addresses of a goroutine, innermost first; none while it runs.
+    pub fn return_addresses(&self, goroutine: &Goroutine) -> Result<Vec<VirtAddr>, GoError> {
+        goroutine.return_addresses(self.memory)
+    }
+
+    /// The functions at one return address, inlined ones first. Empty when it is in no Go function.
+    pub fn frames_at(&self, return_address: VirtAddr) -> Vec<CodeFrame> {
+        self.code.frames(self.call(return_address))
+    }
+
+    /// The function that starts at an address.
+    pub fn function_starting_at(&self, address: VirtAddr) -> Option<CodeFrame> {
+        self.code.frames(ElfAddr(address.0.wrapping_sub(self.bias))).pop()
     }
 
     /// The functions at the return addresses of a bucket, innermost first.
