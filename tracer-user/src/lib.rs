@@ -18,6 +18,7 @@
 //! | [`symbolise`] | addresses | functions, files, lines |
 //! | [`report`] | all of it | text, JSON |
 //! | [`snapshot`] | a Go process | a report of an instant |
+//! | [`goroutines`] | a Go process | what its goroutines do, by creation site |
 //! | [`trace`] | targets | a report now and then: the pipeline put together |
 //! | [`doctor`] | host and process | findings with remedies |
 //! | [`cli`] | the command line | an exit status |
@@ -28,6 +29,7 @@ pub mod collector;
 pub mod doctor;
 pub mod fault;
 pub mod golang;
+pub mod goroutines;
 pub mod ledger;
 pub mod probes;
 pub mod report;

@@ -13,7 +13,7 @@ use crate::source::{self, File, line_of, words};
 use crate::workspace;
 
 /// The product's modules; each may name itself and those before it.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "fault",
     "units",
     "sys",
@@ -28,6 +28,7 @@ const ORDER: [&str; 17] = [
     "symbolise",
     "report",
     "snapshot",
+    "goroutines",
     "trace",
     "doctor",
     "cli",

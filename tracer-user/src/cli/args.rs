@@ -10,6 +10,7 @@ use crate::fault::{Fault, Status};
 use crate::ledger::snapshot::Filter;
 use crate::probes::features::LinkKind;
 use crate::report::{self, Sort as SortKey};
+use crate::snapshot;
 use crate::trace::options::{Selection, TraceOptions};
 use crate::units::{Size, Span, UnitError};
 
@@ -64,6 +65,8 @@ pub(super) enum Command {
     Run(Run),
     /// Tell what a Go process holds now, by call site: no probes, in a fraction of a second
     Snapshot(Snapshot),
+    /// Tell what the goroutines of a Go process do or wait for, by creation site: no probes
+    Goroutines(Snapshot),
     /// Tell whether this host and a process can be traced, how well, and what to do about it
     Doctor(Doctor),
     /// Read debug information for the process that started this one
@@ -109,7 +112,7 @@ pub(super) struct Snapshot {
     /// Sites shown; 0 for all
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10, env = "OUTLIVE_TOP")]
     pub(super) top: usize,
-    /// Show the runtime's own frames too
+    /// Show the runtime's own frames (and goroutines) too
     #[arg(long)]
     pub(super) raw: bool,
 }
@@ -213,6 +216,13 @@ enum Link {
     Session,
     Multi,
     Single,
+}
+
+impl Snapshot {
+    /// How it is reported.
+    pub(super) fn options(&self) -> snapshot::Options {
+        snapshot::Options { top: if self.top == 0 { usize::MAX } else { self.top }, raw: self.raw }
+    }
 }
 
 /// Largest sampling mean: the kernel's arithmetic holds up to there.

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod attach;
+mod goroutines;
 mod naming_bar;
 mod output;
 mod run;
@@ -35,6 +36,7 @@ pub fn main() -> ExitCode {
         Command::Attach(attach) => attach::attach(&attach, &arguments.global),
         Command::Run(run) => run::run(&run, &arguments.global),
         Command::Snapshot(snapshot) => snapshot::snapshot(&snapshot, &arguments.global),
+        Command::Goroutines(snapshot) => goroutines::goroutines(&snapshot, &arguments.global),
         Command::Doctor(doctor) => {
             crate::doctor::examine(doctor.pid, doctor.json).map(Outcome::Own)
         }

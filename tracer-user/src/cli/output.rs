@@ -48,10 +48,18 @@ impl Output {
 
     /// Writes a report. A reader that has gone away is no failure but a break: nobody wants the rest.
     pub(super) fn write(&mut self, report: &Report) -> Result<ControlFlow<()>, Fault> {
-        let text = match self.format {
-            Format::Text => text::render(report, self.layout),
+        self.print(&|format, layout| match format {
+            Format::Text => text::render(report, layout),
             Format::Json => json::line(report),
-        };
+        })
+    }
+
+    /// Writes what is made for its format and layout.
+    pub(super) fn print(
+        &mut self,
+        made: &dyn Fn(Format, text::Layout) -> String,
+    ) -> Result<ControlFlow<()>, Fault> {
+        let text = made(self.format, self.layout);
         match self.sink.write_all(text.as_bytes()).and_then(|()| self.sink.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
             other => other.map(ControlFlow::Continue).map_err(|error| {

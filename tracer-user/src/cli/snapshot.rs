@@ -4,14 +4,13 @@ use crate::cli::Outcome;
 use crate::cli::args::{Global, Snapshot};
 use crate::cli::output::Output;
 use crate::fault::{Fault, Status};
-use crate::snapshot::{self, Options};
+use crate::snapshot;
 use crate::target::{Pid, Target};
 
 /// Runs the command.
 pub(super) fn snapshot(arguments: &Snapshot, global: &Global) -> Result<Outcome, Fault> {
     let target = Target::open(Pid(arguments.pid))?;
-    let top = if arguments.top == 0 { usize::MAX } else { arguments.top };
-    let report = snapshot::take(&target, Options { top, raw: arguments.raw })?;
+    let report = snapshot::take(&target, arguments.options())?;
     let mut output =
         Output::open(&arguments.output, arguments.force, arguments.format, global.color)?;
     let _or_reader_gone = output.write(&report)?;

@@ -104,6 +104,22 @@ pub struct Goroutine {
 }
 
 impl Goroutine {
+    /// One that waits, with no stack to speak of.
+    #[cfg(test)]
+    pub(crate) fn sample(created_at: VirtAddr, since: Option<u64>, reason: Option<&str>) -> Self {
+        Self {
+            id: 1,
+            state: State::Waiting,
+            waits_for: reason.map(str::to_owned),
+            waiting_since_ns: since,
+            created_at,
+            start: VirtAddr(1),
+            parent: None,
+            stack: VirtAddr(0)..VirtAddr(2048),
+            registers: None,
+        }
+    }
+
     /// Bytes of its stack.
     pub fn stack_bytes(&self) -> u64 {
         self.stack.end.0.saturating_sub(self.stack.start.0)

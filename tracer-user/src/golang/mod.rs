@@ -56,6 +56,11 @@ pub enum GoError {
 }
 
 impl GoError {
+    /// The process has ended meanwhile.
+    pub fn gone() -> Self {
+        Self::Memory(nix::errno::Errno::ESRCH.into())
+    }
+
     fn refused(reason: impl Into<String>) -> Self {
         Self::Refused(reason.into())
     }

@@ -16,11 +16,11 @@ pub struct Layout {
 }
 
 impl Layout {
-    pub(super) fn bold(self, text: &str) -> String {
+    pub(crate) fn bold(self, text: &str) -> String {
         self.escape("1", text)
     }
 
-    pub(super) fn dim(self, text: &str) -> String {
+    pub(crate) fn dim(self, text: &str) -> String {
         self.escape("2", text)
     }
 

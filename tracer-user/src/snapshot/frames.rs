@@ -35,17 +35,21 @@ pub fn name(process: &GoProcess, stack: &[VirtAddr]) -> Named {
     let runtime_frames = runtime_frames(&code);
     // Each return address but the last has one frame, so that the numbers of frames are those of addresses.
     let type_name = stack.get(runtime_frames).and_then(|at| process.type_allocated(*at));
-    let module = process.module.path.to_string_lossy();
-    let frame = |frame: CodeFrame| Frame {
+    let frames = code.into_iter().map(|frame| section_frame(process, frame)).collect();
+    Named { frames, runtime_frames, end, type_name }
+}
+
+/// The report's frame for a function.
+pub(crate) fn section_frame(process: &GoProcess, frame: CodeFrame) -> Frame {
+    Frame {
         function: frame.function,
         file: frame.file,
         line: frame.line,
-        module: Some(module.clone().into_owned()),
+        module: Some(process.module.path.to_string_lossy().into_owned()),
         build_id: process.module.build_id.clone(),
         offset: frame.address.0,
         inlined: frame.inlined,
-    };
-    Named { frames: code.into_iter().map(frame).collect(), runtime_frames, end, type_name }
+    }
 }
 
 /// Whether the runtime kept only the innermost part of the stack.

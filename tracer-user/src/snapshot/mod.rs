@@ -9,9 +9,9 @@ mod sites;
 use std::time::SystemTime;
 
 use crate::fault::{Fault, Status};
-use crate::golang::GoProcess;
 use crate::golang::buckets::Buckets;
 use crate::golang::specials::Specials;
+use crate::golang::{GoError, GoProcess};
 use crate::ledger::snapshot::Estimate;
 use crate::report::describe_target;
 use crate::report::model::{
@@ -19,6 +19,7 @@ use crate::report::model::{
     Window,
 };
 use crate::snapshot::frames::Named;
+pub(crate) use crate::snapshot::frames::section_frame;
 use crate::snapshot::sites::{ProfileSite, ProfileSites};
 use crate::sys::usage;
 use crate::target::Target;
@@ -31,6 +32,9 @@ const NO_VERDICT: &str =
 
 /// Of when the numbers are.
 const AS_OF: &str = "in use is as of the last finished garbage collection, as pprof has it; now is with what was allocated since, and with garbage that is not swept yet";
+
+/// What cannot be done, when it cannot.
+const WHAT: &str = "cannot take a snapshot of process";
 
 /// Samples that a program may well take and free between two looks.
 const CHANGES_MEANWHILE: u64 = 16;
@@ -46,7 +50,7 @@ pub struct Options {
 
 /// Reads the profile and reports it.
 pub fn take(target: &Target, options: Options) -> Result<Report, Fault> {
-    let refuse = |error| refusal::fault(target.pid, &error);
+    let refuse = |error| refuse(target, WHAT, &error);
     let process = GoProcess::open(target).map_err(refuse)?;
     let rate = process.sampling_rate().map_err(refuse)?;
     let buckets = process.buckets().map_err(refuse)?;
@@ -66,9 +70,14 @@ pub fn take(target: &Target, options: Options) -> Result<Report, Fault> {
     let sites = ProfileSites::of(&buckets, specials.as_ref(), rate);
     notices.push(AS_OF.to_owned());
     if !target.is_same_program() {
-        return Err(refusal::gone(target.pid));
+        return Err(refuse(GoError::gone()));
     }
     Ok(report(target, &process, &sites, rate, at, notices, options))
+}
+
+/// What cannot be done with a Go process, up to its number, and why.
+pub(crate) fn refuse(target: &Target, what: &str, error: &GoError) -> Fault {
+    refusal::fault(what, target.pid, error)
 }
 
 fn report(
@@ -117,7 +126,8 @@ fn report(
     }
 }
 
-fn target_section(target: &Target, process: &GoProcess) -> TargetSection {
+/// The report's section on a Go process.
+pub(crate) fn target_section(target: &Target, process: &GoProcess) -> TargetSection {
     let runtime = if process.module.path == target.exe {
         process.version.text.clone()
     } else {

@@ -1,4 +1,4 @@
-//! Why a snapshot could not be taken, for a person.
+//! Why a Go process could not be read, for a person.
 
 use nix::errno::Errno;
 
@@ -6,8 +6,9 @@ use crate::fault::{Fault, Status};
 use crate::golang::GoError;
 use crate::target::Pid;
 
-pub(super) fn fault(pid: Pid, error: &GoError) -> Fault {
-    let what = format!("cannot take a snapshot of process {pid}");
+/// `what` is what cannot be done, up to the process's number.
+pub(super) fn fault(what: &str, pid: Pid, error: &GoError) -> Fault {
+    let what = format!("{what} {pid}");
     let why = error.to_string();
     match error {
         GoError::NotGo => Fault::new(
@@ -20,16 +21,21 @@ pub(super) fn fault(pid: Pid, error: &GoError) -> Fault {
             Status::NoTarget,
             what,
             why,
-            "use a release of outlive that knows it, or the program's own /debug/pprof/heap",
+            "use a release of outlive that knows it, or the program's own /debug/pprof",
         ),
         GoError::Refused(_) => Fault::new(
             Status::Failed,
             what,
             why,
-            "use the program's own /debug/pprof/heap, and tell the authors how it was built (go version -m FILE)",
+            "use the program's own /debug/pprof, and tell the authors how it was built (go version -m FILE)",
         ),
         GoError::Memory(error) => match error.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ESRCH) => gone(pid),
+            Some(Errno::ESRCH) => Fault::new(
+                Status::NoTarget,
+                what,
+                "it has ended, or runs another program now",
+                "give the PID of a running process",
+            ),
             Some(Errno::EPERM | Errno::EACCES) => Fault::new(
                 Status::NotAllowed,
                 what,
@@ -44,15 +50,6 @@ pub(super) fn fault(pid: Pid, error: &GoError) -> Fault {
             ),
         },
     }
-}
-
-pub(super) fn gone(pid: Pid) -> Fault {
-    Fault::new(
-        Status::NoTarget,
-        format!("cannot take a snapshot of process {pid}"),
-        "it has ended, or runs another program now",
-        "give the PID of a running process",
-    )
 }
 
 #[cfg(test)]
@@ -70,7 +67,7 @@ mod tests {
             (memory(Errno::EPERM), Status::NotAllowed),
             (memory(Errno::EFAULT), Status::Failed),
         ] {
-            assert_eq!(fault(Pid(7), &error).status, status, "{error}");
+            assert_eq!(fault("cannot read", Pid(7), &error).status, status, "{error}");
         }
     }
 }

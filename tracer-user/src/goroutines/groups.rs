@@ -1,0 +1,142 @@
+//! Goroutines put together by the `go` statement that started them.
+//!
+//! In: goroutines and their stacks. Out: [`Group`]s, largest first.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::is_system;
+use crate::golang::goroutines::Goroutine;
+use crate::target::VirtAddr;
+
+/// Functions of the runtime that start the program's own goroutines.
+pub(super) const PROGRAMS_OWN: [&str; 3] =
+    ["runtime.main", "runtime.corostart", "runtime.handleAsyncEvent"];
+
+/// Goroutines of one creation site.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Group {
+    /// The return address of the `go` statement.
+    pub(super) created_at: VirtAddr,
+    /// The function that they start with.
+    pub(super) start: String,
+    /// The runtime's own.
+    pub(super) system: bool,
+    /// How many there are.
+    pub(super) count: u64,
+    /// By what they do or wait for.
+    pub(super) states: BTreeMap<String, u64>,
+    /// The longest that one has waited, at least.
+    pub(super) longest_wait_ns: Option<u64>,
+    /// Of how many it is known since when they wait.
+    pub(super) waits_known: u64,
+    /// Bytes of their stacks.
+    pub(super) stack_bytes: u64,
+    /// The stack that most of them have.
+    pub(super) common_stack: Vec<VirtAddr>,
+    /// How many have it.
+    pub(super) common_stack_count: u64,
+}
+
+/// Groups goroutines; `stacks` are those of the first ones.
+pub(super) fn group(
+    list: &[Goroutine],
+    stacks: &[Vec<VirtAddr>],
+    now_ns: u64,
+    start_of: &dyn Fn(&Goroutine) -> String,
+) -> Vec<Group> {
+    let mut groups: HashMap<(VirtAddr, VirtAddr), Group> = HashMap::new();
+    let mut counted: HashMap<(VirtAddr, VirtAddr), HashMap<&[VirtAddr], u64>> = HashMap::new();
+    for (number, goroutine) in list.iter().enumerate() {
+        let key = (goroutine.created_at, goroutine.start);
+        let group = groups
+            .entry(key)
+            .or_insert_with(|| Group::new(goroutine.created_at, start_of(goroutine)));
+        group.add(goroutine, now_ns);
+        if let Some(stack) = stacks.get(number).filter(|stack| !stack.is_empty()) {
+            *counted.entry(key).or_default().entry(stack).or_default() += 1;
+        }
+    }
+    for (key, stacks) in counted {
+        let common = stacks.into_iter().max_by_key(|(stack, count)| (*count, *stack));
+        if let (Some(group), Some((stack, count))) = (groups.get_mut(&key), common) {
+            group.common_stack = stack.to_vec();
+            group.common_stack_count = count;
+        }
+    }
+    let mut groups: Vec<_> = groups.into_values().collect();
+    groups.sort_by(|a, b| {
+        b.count.cmp(&a.count).then(a.created_at.cmp(&b.created_at)).then(a.start.cmp(&b.start))
+    });
+    groups
+}
+
+impl Group {
+    fn new(created_at: VirtAddr, start: String) -> Self {
+        Self {
+            created_at,
+            system: is_system(&start),
+            start,
+            count: 0,
+            states: BTreeMap::new(),
+            longest_wait_ns: None,
+            waits_known: 0,
+            stack_bytes: 0,
+            common_stack: Vec::new(),
+            common_stack_count: 0,
+        }
+    }
+
+    fn add(&mut self, goroutine: &Goroutine, now_ns: u64) {
+        self.count += 1;
+        self.stack_bytes = self.stack_bytes.saturating_add(goroutine.stack_bytes());
+        let doing = goroutine.waits_for.as_deref().unwrap_or(goroutine.state.as_str());
+        *self.states.entry(doing.to_owned()).or_default() += 1;
+        // A time to come is none: the process may have a clock of its own (a time namespace).
+        let since = goroutine.waiting_since_ns.and_then(|since| now_ns.checked_sub(since));
+        if let Some(waited) = since {
+            self.waits_known += 1;
+            self.longest_wait_ns = self.longest_wait_ns.max(Some(waited));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golang::goroutines::State;
+
+    fn goroutine(created_at: u64, since: Option<u64>, reason: Option<&str>) -> Goroutine {
+        Goroutine::sample(VirtAddr(created_at), since, reason)
+    }
+
+    #[test]
+    fn groups_are_by_creation_site_and_largest_first() {
+        let list = [
+            goroutine(1, None, None),
+            goroutine(2, Some(40), Some("chan receive")),
+            goroutine(2, Some(70), Some("chan receive")),
+            goroutine(2, Some(500), Some("select")),
+        ];
+        let (a, b) = (vec![VirtAddr(1)], vec![VirtAddr(2), VirtAddr(3)]);
+        let stacks = [a.clone(), b.clone(), b.clone(), a];
+        let groups = group(&list, &stacks, 100, &|_| "main.watch".to_owned());
+        assert_eq!(groups.len(), 2);
+        let first = &groups[0];
+        assert_eq!((first.created_at, first.count, first.system), (VirtAddr(2), 3, false));
+        assert_eq!((first.longest_wait_ns, first.waits_known), (Some(60), 2));
+        assert_eq!((first.common_stack.clone(), first.common_stack_count), (b, 2));
+        let states: Vec<_> = first.states.iter().map(|(s, n)| (s.as_str(), *n)).collect();
+        assert_eq!(states, [("chan receive", 2), ("select", 1)]);
+        assert!(groups[1].states.contains_key(State::Waiting.as_str()));
+    }
+
+    #[test]
+    fn the_runtimes_own_are_told_apart() {
+        for (start, system) in
+            [("runtime.main", false), ("runtime.bgsweep", true), ("main.f", false)]
+        {
+            let groups = group(&[goroutine(1, None, None)], &[], 0, &|_| start.to_owned());
+            assert_eq!(groups[0].system, system, "{start}");
+        }
+    }
+}

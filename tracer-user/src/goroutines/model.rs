@@ -1,0 +1,79 @@
+//! The report on goroutines as data: `-f json`. Additions are allowed, removals and changes of meaning are not.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::report::model::TargetSection;
+use crate::symbolise::Frame;
+
+/// The name and version of the contract.
+pub const SCHEMA: &str = "outlive-goroutines/1";
+
+/// The goroutines of a process at an instant.
+#[derive(Clone, Debug, Serialize)]
+pub struct GoroutineReport {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// The process.
+    pub target: TargetSection,
+    /// When, RFC 3339.
+    pub at: String,
+    /// Sums over all goroutines.
+    pub totals: GoroutineTotals,
+    /// By creation site, most first.
+    pub groups: Vec<GoroutineGroup>,
+    /// Creation sites beyond `--top`.
+    pub groups_omitted: usize,
+    /// Everything a reader must know to trust the numbers, in words.
+    pub notices: Vec<String>,
+}
+
+/// Sums over all goroutines.
+#[derive(Clone, Debug, Serialize)]
+pub struct GoroutineTotals {
+    /// The program's.
+    pub count: u64,
+    /// The runtime's own, which are in no group without `--raw`.
+    pub system_count: u64,
+    /// Bytes of the stacks of all.
+    pub stack_bytes: u64,
+}
+
+/// A `go` statement.
+#[derive(Clone, Debug, Serialize)]
+pub struct Creator {
+    /// The function that it is in.
+    pub function: String,
+    /// Its source file.
+    pub file: Option<String>,
+    /// Its line.
+    pub line: Option<u32>,
+}
+
+/// Goroutines of one creation site.
+#[derive(Clone, Debug, Serialize)]
+pub struct GoroutineGroup {
+    /// Place in the order, from 1.
+    pub rank: usize,
+    /// How many.
+    pub count: u64,
+    /// Where they were started; `null` for the first goroutine.
+    pub created_by: Option<Creator>,
+    /// The function that they start with.
+    pub starts: String,
+    /// The runtime's own.
+    pub system: bool,
+    /// How many do or wait for what, in the runtime's words.
+    pub states: BTreeMap<String, u64>,
+    /// The longest that one has waited, at least: since the first collection after it began. `null` when none has waited that long.
+    pub longest_wait_s: Option<f64>,
+    /// Of how many that is known.
+    pub waits_known: u64,
+    /// Bytes of their stacks.
+    pub stack_bytes: u64,
+    /// How many have the stack in `frames`, which is the most common one.
+    pub stack_count: u64,
+    /// Leaf first; empty when all of them run.
+    pub frames: Vec<Frame>,
+}

@@ -1,0 +1,98 @@
+//! The report on goroutines as text for people.
+
+use super::model::{Creator, GoroutineGroup, GoroutineReport};
+use crate::report::text::{Layout, printable};
+use crate::symbolise::Frame;
+use crate::units::{human_age, human_count, human_size};
+
+/// Most frames of one stack in text; JSON has all.
+const MAX_SHOWN: usize = 24;
+
+/// The whole report.
+pub fn render(report: &GoroutineReport, layout: Layout) -> String {
+    let target = &report.target;
+    let totals = &report.totals;
+    let mut lines = vec![
+        format!(
+            "{}  {}  {}",
+            layout.bold(&format!("{} (PID {})", printable(&target.comm), target.pid)),
+            printable(&target.exe),
+            printable(&target.allocators.join(", ")),
+        ),
+        format!(
+            "{} goroutines, and {} of the runtime's own; stacks {}",
+            layout.bold(&human_count(totals.count as f64)),
+            human_count(totals.system_count as f64),
+            human_size(totals.stack_bytes as f64),
+        ),
+        String::new(),
+        layout.dim("#    COUNT  LONGEST WAIT      STACKS  CREATED BY"),
+    ];
+    lines.extend(report.groups.iter().map(row));
+    if report.groups_omitted > 0 {
+        lines.push(layout.dim(&format!("and {} more sites (--top)", report.groups_omitted)));
+    }
+    lines.push(String::new());
+    for group in &report.groups {
+        lines.extend(details(group, layout));
+    }
+    lines.push(String::new());
+    lines.extend(report.notices.iter().map(|notice| format!("note  {}", printable(notice))));
+    lines.join("\n")
+}
+
+fn row(group: &GoroutineGroup) -> String {
+    format!(
+        "{:<3}{:>7}  {:>12}  {:>10}  {}",
+        group.rank,
+        human_count(group.count as f64),
+        group.longest_wait_s.map_or_else(|| "-".to_owned(), |s| format!("> {}", human_age(s))),
+        human_size(group.stack_bytes as f64),
+        group.created_by.as_ref().map_or_else(|| "(start of the program)".to_owned(), created_by),
+    )
+}
+
+fn created_by(creator: &Creator) -> String {
+    let function = printable(&creator.function);
+    let Some(file) = &creator.file else { return function };
+    let name = printable(file.rsplit('/').next().unwrap_or(file));
+    creator
+        .line
+        .map_or_else(|| format!("{function} {name}"), |line| format!("{function} {name}:{line}"))
+}
+
+fn details(group: &GoroutineGroup, layout: Layout) -> Vec<String> {
+    let states = group.states.iter();
+    let states: Vec<_> =
+        states.map(|(state, count)| format!("{} {state}", human_count(*count as f64))).collect();
+    let starts = printable(&group.starts);
+    let mut lines = vec![format!(
+        "  {}  {starts}: {}; the stack of {}:",
+        layout.bold(&format!("#{}", group.rank)),
+        printable(&states.join(", ")),
+        human_count(group.stack_count as f64),
+    )];
+    if group.frames.is_empty() {
+        lines.pop();
+        let head = layout.bold(&format!("#{}", group.rank));
+        lines.push(format!("  {head}  {starts}: {}; no stack while it runs", states.join(", ")));
+    }
+    lines.extend(group.frames.iter().take(MAX_SHOWN).map(|frame| frame_line(frame, layout)));
+    if group.frames.len() > MAX_SHOWN {
+        lines.push(format!(
+            "      … {} more (all of them: -f json)",
+            group.frames.len() - MAX_SHOWN
+        ));
+    }
+    lines
+}
+
+fn frame_line(frame: &Frame, layout: Layout) -> String {
+    let inlined = if frame.inlined { " (inlined)" } else { "" };
+    let place = match (&frame.file, frame.line) {
+        (Some(file), Some(line)) => format!("{}:{line}", printable(file)),
+        (Some(file), None) => printable(file),
+        (None, _) => String::new(),
+    };
+    format!("      {}{inlined}  {}", printable(&frame.function), layout.dim(&place))
+}
