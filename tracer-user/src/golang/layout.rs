@@ -259,7 +259,8 @@ mod tests {
         for minor in 19..=27 {
             let layout = layout(&format!("go1.{minor}.1")).expect("in the table");
             assert_eq!(layout.bucket.alloc_bytes.is_none(), minor == 27);
-            assert!(layout.heap.state < layout.heap.span_size);
+            let heap = &layout.heap;
+            assert!(heap.state.max(heap.specials).max(heap.elemsize) + 8 <= heap.span_size);
             assert!(layout.special.bucket < layout.special.size);
             assert!(layout.wait_reasons.iter().any(|reason| reason == "chan receive"));
             assert_eq!(layout.goroutine.syscallbp.is_some(), minor >= 23);
