@@ -1,6 +1,6 @@
 //! `cargo xtask test`: unit tests and end-to-end suites, and their sum.
 //!
-//! In: names of suites; none for all. Out: cargo's output, and as the last line `N passed, N failed`.
+//! In: names of suites, none for all; whether to test with every release of Go. Out: cargo's output, and as the last line `N passed, N failed`.
 
 use std::io::{BufRead as _, BufReader, Write as _, stdout};
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::failure::{self, OrFail as _, failure};
 use crate::tally::{Reader, Tally};
-use crate::{allocators, debug_tools, host, process, product, progress, setup, workspace};
+use crate::{allocators, debug_tools, go_toolchains, host, process, product, progress, setup, workspace};
 
 const UNIT: &str = "unit";
 const END_TO_END: &str = "e2e";
@@ -18,11 +18,15 @@ const END_TO_END: &str = "e2e";
 const ALLOCATORS: &str = "allocators";
 /// The suite that takes tools of its own.
 const SYMBOLS: &str = "symbols";
+/// The suite whose workloads are built by several releases of Go.
+const GOLANG: &str = "golang";
+/// Tells that suite which.
+const GO_RELEASES: &str = "OUTLIVE_TESTS_GO";
 /// The package of the end-to-end tests.
 pub(crate) const PACKAGE: &str = "outlive-tests";
 
 /// Runs the suites; whether all tests passed.
-pub(crate) fn test(names: &[String]) -> Result<bool> {
+pub(crate) fn test(names: &[String], all_go: bool) -> Result<bool> {
     let what = "the suites are not known";
     let known = end_to_end().or_fail(what, "check that `cargo metadata --no-deps` works")?;
     let chosen = choose(names, &known)?;
@@ -40,7 +44,8 @@ pub(crate) fn test(names: &[String]) -> Result<bool> {
     for name in &chosen {
         let result = if is_ready {
             progress::say(&format!("suite {name}"));
-            prepare(name).and_then(|()| run(&mut command(name)))
+            prepare(name, all_go)
+                .and_then(|()| run(command(name).env(GO_RELEASES, go_toolchains::names(all_go))))
         } else {
             Err(failure(
                 &format!("the suite {name} cannot run"),
@@ -88,9 +93,10 @@ fn choose(names: &[String], known: &[String]) -> Result<Vec<String>> {
 }
 
 /// Fetches what a suite needs beside the workspace.
-fn prepare(suite: &str) -> Result<()> {
+fn prepare(suite: &str, all_go: bool) -> Result<()> {
     match suite {
         ALLOCATORS => allocators::fetch(),
+        GOLANG => go_toolchains::fetch(all_go),
         SYMBOLS => debug_tools::fetch(),
         _ => Ok(()),
     }
