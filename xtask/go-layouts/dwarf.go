@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -26,23 +27,20 @@ func (chain toolchain) compareWithDebugInformation(architecture string, found la
 	if _, err := chain.run(architecture, folder, "build", "-o", binary, source); err != nil {
 		return err
 	}
-	structures, err := runtimeStructures(binary)
+	described, err := describedStructures(binary)
 	if err != nil {
 		return err
 	}
-	for name := range fields {
-		if structures[name] == nil {
-			return fmt.Errorf("the debug information has no %s", name)
-		}
-		if err := compare(name, structures[name], found); err != nil {
+	for _, one := range structures {
+		if err := one.compare(described, found); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// runtimeStructures gives the structs of package runtime that a program's debug information describes.
-func runtimeStructures(binary string) (map[string]*dwarf.StructType, error) {
+// describedStructures gives the structs that a program's debug information describes, by name.
+func describedStructures(binary string) (map[string]*dwarf.StructType, error) {
 	file, err := elf.Open(binary)
 	if err != nil {
 		return nil, err
@@ -52,45 +50,45 @@ func runtimeStructures(binary string) (map[string]*dwarf.StructType, error) {
 	if err != nil {
 		return nil, err
 	}
-	structures := map[string]*dwarf.StructType{}
+	described := map[string]*dwarf.StructType{}
 	for reader := information.Reader(); ; {
 		entry, err := reader.Next()
-		if err != nil {
-			return nil, err
+		if err != nil || entry == nil {
+			return described, err
 		}
-		if entry == nil {
-			return structures, nil
-		}
-		name, _ := entry.Val(dwarf.AttrName).(string)
-		plain, isRuntime := strings.CutPrefix(name, "runtime.")
-		if entry.Tag != dwarf.TagStructType || !isRuntime || fields[plain] == nil {
+		if entry.Tag != dwarf.TagStructType {
 			continue
 		}
-		described, err := information.Type(entry.Offset)
+		one, err := information.Type(entry.Offset)
 		if err != nil {
 			return nil, err
 		}
-		if structure, ok := described.(*dwarf.StructType); ok {
-			structures[plain] = structure
+		if structure, ok := one.(*dwarf.StructType); ok {
+			described[structure.StructName] = structure
 		}
 	}
 }
 
-func compare(name string, described *dwarf.StructType, found layout) error {
-	offsets := map[string]int64{}
-	for _, field := range described.Field {
-		offsets[field.Name] = field.ByteOffset
+func (wanted structure) compare(all map[string]*dwarf.StructType, found layout) error {
+	described := all["runtime."+wanted.source]
+	if described == nil && wanted.source == "_type" {
+		described = all["internal/abi.Type"]
 	}
-	for _, field := range fields[name] {
-		told, isTold := found[name+"."+field].(int64)
-		offset, isThere := offsets[field]
-		if isTold != isThere || told != offset {
-			return fmt.Errorf("%s.%s is at %d by the sources, at %d by the debug information", name, field, told, offset)
+	if described == nil {
+		return fmt.Errorf("the debug information has no %s", wanted.source)
+	}
+	if size := found[sizePrefix+wanted.name]; size != described.ByteSize {
+		return fmt.Errorf("%s has %d bytes by the sources, %d by the debug information", wanted.name, size,
+			described.ByteSize)
+	}
+	for _, name := range wanted.fields {
+		told, isTold := found[wanted.name+"."+name]
+		place := slices.IndexFunc(described.Field, func(field *dwarf.StructField) bool {
+			return strings.EqualFold(field.Name, name)
+		})
+		if isTold != (place >= 0) || isTold && told != described.Field[place].ByteOffset {
+			return fmt.Errorf("%s.%s is elsewhere by the debug information", wanted.name, name)
 		}
-	}
-	size, isTold := found[name+".size"].(int64)
-	if _, isField := offsets["size"]; isTold && !isField && size != described.ByteSize {
-		return fmt.Errorf("%s has %d bytes by the sources, %d by the debug information", name, size, described.ByteSize)
 	}
 	return nil
 }

@@ -1,37 +1,44 @@
 package main
 
-// Fields of the runtime's structs, by struct. A release may lack some.
-var fields = map[string][]string{
-	"bucket":         {"next", "allnext", "typ", "hash", "size", "nstk"},
-	"special":        {"next", "offset", "kind"},
-	"specialprofile": {"b"},
-	"memRecord":      {"active", "future"},
-	"memRecordCycle": {"allocs", "frees", "alloc_bytes", "free_bytes"},
-	"mspan": {"startAddr", "npages", "freeindex", "nelems", "allocBits", "gcmarkBits", "sweepgen", "spanclass", "state",
-		"elemsize", "specials", "largeType"},
-	"mheap": {"allspans", "sweepgen", "arenas", "speciallock", "specialprofilealloc"},
-	"g": {"stack", "m", "sched", "atomicstatus", "goid", "waitsince", "waitreason", "syscallsp", "syscallpc",
-		"syscallbp", "gopc", "startpc", "parentGoid", "waiting", "labels"},
-	"gobuf":  {"sp", "pc", "bp"},
-	"stack":  {"lo", "hi"},
-	"m":      {"procid", "curg", "p", "alllink", "profStack"},
-	"p":      {"mcache"},
-	"mcache": {"nextSample", "memProfRate"},
-	"moduledata": {"pcHeader", "funcnametab", "cutab", "filetab", "pctab", "pclntable", "ftab", "minpc", "maxpc", "text",
-		"etext", "data", "edata", "bss", "ebss", "noptrdata", "enoptrdata", "noptrbss", "enoptrbss", "gcdata", "gcbss",
-		"types", "etypes", "rodata", "gofunc", "gcdatamask", "gcbssmask", "next"},
-	"sudog": {"g", "elem", "waitlink", "c"},
-	"hchan": {"recvq", "sendq"},
+// A structure is a struct of the runtime whose layout is told.
+type structure struct {
+	// What it is called in the result.
+	name string
+	// Its name in package runtime.
+	source string
+	// Its fields as STRUCT.FIELD, in small letters where releases differ in that. A release may lack some.
+	fields []string
 }
 
-// Structs whose size is told, as STRUCT.size. None of them has a field of that name.
-var sized = []string{"special", "specialprofile", "memRecord", "memRecordCycle", "mspan", "g", "moduledata"}
+// Names begin so when they are of a struct's size: sizeof.STRUCT.
+const sizePrefix = "sizeof."
 
-// Constants, by the names that they have in one release or another, without the leading underscore.
-const constantPrefix = "KindSpecial"
+// Constants are told by their names with this before them.
+const constantPrefix = "const."
 
-// Of a bucket's size nothing is told, since it has a field of that name: its stack lies behind it.
-const stackBehindBucket = "bucket.stk"
+// Which constants: those that begin so, with or without an underscore.
+const kindsOfSpecial = "kindSpecial"
 
-// The strings of the reasons why a goroutine waits, in the order of their numbers.
-const waitReasons = "waitReasons"
+var structures = []structure{
+	{"bucket", "bucket", []string{"next", "allnext", "typ", "hash", "size", "nstk"}},
+	{"memRecord", "memRecord", []string{"active", "future"}},
+	{"memRecordCycle", "memRecordCycle", []string{"allocs", "frees", "alloc_bytes", "free_bytes"}},
+	{"special", "special", []string{"next", "offset", "kind"}},
+	{"specialprofile", "specialprofile", []string{"b"}},
+	{"mspan", "mspan", []string{"startAddr", "npages", "freeindex", "nelems", "allocBits", "gcmarkBits", "sweepgen",
+		"spanclass", "state", "elemsize", "specials", "largeType"}},
+	{"mheap", "mheap", []string{"allspans", "sweepgen", "arenas", "speciallock", "specialprofilealloc"}},
+	{"g", "g", []string{"stack", "m", "sched", "atomicstatus", "goid", "waitsince", "waitreason", "syscallsp",
+		"syscallpc", "syscallbp", "gopc", "startpc", "parentGoid", "waiting", "labels"}},
+	{"gobuf", "gobuf", []string{"sp", "pc", "bp"}},
+	{"stack", "stack", []string{"lo", "hi"}},
+	{"m", "m", []string{"g0", "procid", "curg", "p", "alllink", "profStack"}},
+	{"p", "p", []string{"mcache"}},
+	{"mcache", "mcache", []string{"nextSample", "memProfRate"}},
+	{"moduledata", "moduledata", []string{"pcHeader", "funcnametab", "cutab", "filetab", "pctab", "pclntable", "ftab",
+		"minpc", "maxpc", "text", "etext", "noptrdata", "enoptrdata", "data", "edata", "bss", "ebss", "noptrbss",
+		"enoptrbss", "gcdata", "gcbss", "types", "etypes", "rodata", "gofunc", "gcdatamask", "gcbssmask", "next"}},
+	{"sudog", "sudog", []string{"g", "elem", "waitlink", "c"}},
+	{"hchan", "hchan", []string{"recvq", "sendq"}},
+	{"type", "_type", []string{"tflag", "str"}},
+}

@@ -6,68 +6,39 @@ import (
 	"go/ast"
 	"go/constant"
 	"go/types"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// A layout is what one release keeps where on one architecture: numbers by name, and the reasons to wait.
-type layout map[string]any
-
 // layout finds all that fields.go lists.
 func (runtime *checkedRuntime) layout() (layout, error) {
 	found := layout{}
-	for name := range fields {
-		if err := runtime.addOffsets(name, found); err != nil {
+	for _, wanted := range structures {
+		if err := runtime.addStructure(wanted, found); err != nil {
 			return nil, err
 		}
 	}
-	for _, name := range sized {
-		structure, err := runtime.structure(name)
-		if err != nil {
-			return nil, err
-		}
-		found[name+".size"] = runtime.sizes.Sizeof(structure)
-	}
-	bucket, err := runtime.structure("bucket")
-	if err != nil {
-		return nil, err
-	}
-	found[stackBehindBucket] = runtime.sizes.Sizeof(bucket)
 	runtime.addConstants(found)
-	reasons, err := runtime.waitReasons()
-	if err != nil {
-		return nil, err
-	}
-	found[waitReasons] = reasons
 	return found, nil
 }
 
-func (runtime *checkedRuntime) structure(name string) (*types.Struct, error) {
-	object := runtime.types.Scope().Lookup(name)
+func (runtime *checkedRuntime) addStructure(wanted structure, found layout) error {
+	object := runtime.types.Scope().Lookup(wanted.source)
 	if object == nil {
-		return nil, fmt.Errorf("there is no %s", name)
+		return fmt.Errorf("there is no %s", wanted.source)
 	}
-	structure, ok := object.Type().Underlying().(*types.Struct)
+	described, ok := object.Type().Underlying().(*types.Struct)
 	if !ok {
-		return nil, fmt.Errorf("%s is no struct", name)
+		return fmt.Errorf("%s is no struct", wanted.source)
 	}
-	return structure, nil
-}
-
-func (runtime *checkedRuntime) addOffsets(name string, found layout) error {
-	structure, err := runtime.structure(name)
-	if err != nil {
-		return err
-	}
-	var all []*types.Var
-	for field := range structure.Fields() {
-		all = append(all, field)
-	}
+	found[sizePrefix+wanted.name] = runtime.sizes.Sizeof(described)
+	all := slices.Collect(described.Fields())
 	offsets := runtime.sizes.Offsetsof(all)
-	for _, wanted := range fields[name] {
-		for i, field := range all {
-			if field.Name() == wanted {
-				found[name+"."+wanted] = offsets[i]
+	for _, field := range wanted.fields {
+		for i, candidate := range all {
+			if strings.EqualFold(candidate.Name(), field) {
+				found[wanted.name+"."+field] = offsets[i]
 			}
 		}
 	}
@@ -77,15 +48,22 @@ func (runtime *checkedRuntime) addOffsets(name string, found layout) error {
 func (runtime *checkedRuntime) addConstants(found layout) {
 	scope := runtime.types.Scope()
 	for _, name := range scope.Names() {
-		plain := strings.TrimPrefix(name, "_")
-		value, ok := scope.Lookup(name).(*types.Const)
-		if !ok || !strings.HasPrefix(plain, constantPrefix) {
+		kind, isKind := cutPrefixFold(strings.TrimPrefix(name, "_"), kindsOfSpecial)
+		value, isConstant := scope.Lookup(name).(*types.Const)
+		if !isKind || !isConstant {
 			continue
 		}
 		if number, exact := constant.Int64Val(value.Val()); exact {
-			found[plain] = number
+			found[constantPrefix+kindsOfSpecial+kind] = number
 		}
 	}
+}
+
+func cutPrefixFold(text, prefix string) (after string, found bool) {
+	if len(text) < len(prefix) || !strings.EqualFold(text[:len(prefix)], prefix) {
+		return "", false
+	}
+	return text[len(prefix):], true
 }
 
 // waitReasons reads the literal of the array whose elements are `waitReasonX: "text"`.

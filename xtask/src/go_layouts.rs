@@ -1,6 +1,6 @@
 //! `cargo xtask go-layouts`: where each release's runtime keeps things.
 //!
-//! In: the toolchains of every supported release, and the program `xtask/go-layouts` that reads their runtimes'
+//! In: the first and the last toolchain of every supported release, and the program `xtask/go-layouts` that reads their runtimes'
 //! sources. Out: `tracer-user/src/golang/layouts.json`.
 
 use std::fs;
@@ -8,15 +8,16 @@ use std::fs;
 use anyhow::{Context as _, Result};
 
 use crate::failure::{OrFail as _, failure};
-use crate::go_toolchains::{self, RELEASES};
+use crate::go_toolchains::{RELEASES, Toolchain};
 use crate::{process, progress, workspace};
 
 const FILE: &str = "tracer-user/src/golang/layouts.json";
 
 /// Writes the file, or checks that it is as it would be written.
 pub(crate) fn make(is_check: bool) -> Result<()> {
-    go_toolchains::fetch(true)?;
-    let layouts = layouts().or_fail(
+    let toolchains = RELEASES.map(|release| [release.first, release.last]).concat();
+    toolchains.iter().try_for_each(|toolchain| toolchain.fetch())?;
+    let layouts = layouts(&toolchains).or_fail(
         "the layouts cannot be read",
         "a runtime has changed: see xtask/go-layouts/fields.go",
     )?;
@@ -35,10 +36,10 @@ pub(crate) fn make(is_check: bool) -> Result<()> {
         .with_context(|| format!("cannot write {FILE}"))
 }
 
-fn layouts() -> Result<String> {
-    let newest = RELEASES.last().context("no release is supported")?;
+fn layouts(toolchains: &[Toolchain]) -> Result<String> {
+    let newest = toolchains.last().context("no release is supported")?;
     let _shown = progress::step("reading the runtimes of all releases of Go");
     let mut go = newest.go();
     go.current_dir(workspace::root().join("xtask/go-layouts")).args(["run", "."]);
-    process::output(go.args(RELEASES.iter().map(|release| release.root())))
+    process::output(go.args(toolchains.iter().map(|toolchain| toolchain.root())))
 }

@@ -10,7 +10,9 @@ use serde::Deserialize;
 
 use crate::failure::{self, OrFail as _, failure};
 use crate::tally::{Reader, Tally};
-use crate::{allocators, debug_tools, go_toolchains, host, process, product, progress, setup, workspace};
+use crate::{
+    allocators, debug_tools, go_toolchains, host, process, product, progress, setup, workspace,
+};
 
 const UNIT: &str = "unit";
 const END_TO_END: &str = "e2e";
@@ -20,8 +22,8 @@ const ALLOCATORS: &str = "allocators";
 const SYMBOLS: &str = "symbols";
 /// The suite whose workloads are built by several releases of Go.
 const GOLANG: &str = "golang";
-/// Tells that suite which.
-const GO_RELEASES: &str = "OUTLIVE_TESTS_GO";
+/// Tells that suite which: `go1.22.12,go1.27.4`.
+const GO_TOOLCHAINS: &str = "OUTLIVE_TESTS_GO";
 /// The package of the end-to-end tests.
 pub(crate) const PACKAGE: &str = "outlive-tests";
 
@@ -44,8 +46,7 @@ pub(crate) fn test(names: &[String], all_go: bool) -> Result<bool> {
     for name in &chosen {
         let result = if is_ready {
             progress::say(&format!("suite {name}"));
-            prepare(name, all_go)
-                .and_then(|()| run(command(name).env(GO_RELEASES, go_toolchains::names(all_go))))
+            prepare(name, all_go).and_then(|mut cargo| run(&mut cargo))
         } else {
             Err(failure(
                 &format!("the suite {name} cannot run"),
@@ -92,14 +93,18 @@ fn choose(names: &[String], known: &[String]) -> Result<Vec<String>> {
     Ok(chosen)
 }
 
-/// Fetches what a suite needs beside the workspace.
-fn prepare(suite: &str, all_go: bool) -> Result<()> {
+/// Fetches what a suite needs beside the workspace, and gives what runs it.
+fn prepare(suite: &str, all_go: bool) -> Result<Command> {
+    let mut cargo = command(suite);
     match suite {
-        ALLOCATORS => allocators::fetch(),
-        GOLANG => go_toolchains::fetch(all_go),
-        SYMBOLS => debug_tools::fetch(),
-        _ => Ok(()),
+        ALLOCATORS => allocators::fetch()?,
+        GOLANG => {
+            cargo.env(GO_TOOLCHAINS, go_toolchains::fetch_for_tests(all_go)?);
+        }
+        SYMBOLS => debug_tools::fetch()?,
+        _ => {}
     }
+    Ok(cargo)
 }
 
 /// Runs a suite.

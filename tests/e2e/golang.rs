@@ -1,0 +1,273 @@
+//! `outlive snapshot` of Go programs says what the programs say of themselves, record by record, to the byte.
+
+use outlive_tests::compiler::{self, line_of};
+use outlive_tests::golang::build::{Build, Profiler, build};
+use outlive_tests::golang::claims::claims;
+use outlive_tests::golang::goroutines::Goroutine;
+use outlive_tests::golang::profile::{Amounts, CodeLine, HeapProfile};
+use outlive_tests::golang::toolchains::{Toolchain, with_each};
+use outlive_tests::golang::workload::GoWorkload;
+use outlive_tests::outlive::{Finished, command, finished};
+use outlive_tests::patience::{PATIENCE, await_condition};
+use outlive_tests::report::Report;
+use outlive_tests::workload::Workload;
+
+const DEFAULT_RATE: u64 = 512 * 1024;
+/// The runtime samples every allocation.
+const EVERY_ALLOCATION: &str = "memprofilerate=1";
+/// The runtime samples so many that every call site is seen.
+const MANY: &str = "memprofilerate=4096";
+
+const PROGRAMS: [(&str, Build); 7] = [
+    ("mapcache", Build::Plain),
+    ("sessions", Build::Plain),
+    ("lru", Build::Plain),
+    ("goleak", Build::Plain),
+    ("deep", Build::Plain),
+    ("shapes", Build::Plain),
+    ("cgo", Build::Cgo),
+];
+
+fn start(name: &str, toolchain: &Toolchain, how: Build, settings: &str) -> GoWorkload {
+    GoWorkload::start(&build(name, toolchain, how, Profiler::Served), settings)
+}
+
+fn snapshot(pid: u32) -> Finished {
+    let pid = pid.to_string();
+    finished(&mut command(["snapshot", &pid, "-f", "json", "--raw", "-n", "0"]))
+}
+
+fn snapshot_report(pid: u32) -> Report {
+    snapshot(pid).with_status(0).report()
+}
+
+/// Insists that a snapshot of an idle program is its own profile; gives the report.
+fn assert_same(workload: &GoWorkload, what: &str) -> Report {
+    let (own, report) = workload.heap_around(|| snapshot_report(workload.pid()));
+    assert!(own.total().live_bytes > 0, "{what}: a program that holds nothing proves nothing");
+    assert_profile(&own, &report, what);
+    report
+}
+
+fn assert_profile(own: &HeapProfile, report: &Report, what: &str) {
+    let differences = own.differences(&claims(report));
+    let count = differences.len();
+    assert!(
+        differences.is_empty(),
+        "{what}: {count} of {} stacks differ, the program's own here, the report's there:\n{}\n{report}",
+        own.records.len(),
+        differences.join("\n")
+    );
+    let (own, said) = (own.total(), report.totals());
+    let said = Amounts {
+        allocated_count: said.allocated_count,
+        allocated_bytes: said.allocated_bytes,
+        live_count: said.live_count,
+        live_bytes: said.live_bytes,
+    };
+    assert_eq!(
+        own, said,
+        "{what}: the program's own totals (left), the report's (right); {report}"
+    );
+}
+
+/// What a profile says of the stacks with this line of a workload.
+fn at(profile: &HeapProfile, source: &str, site: &str) -> Amounts {
+    let line = line_of(&format!("go/{source}"), site);
+    profile.sum(|stack| stack.iter().any(|frame| is_at(frame, source, line)))
+}
+
+fn is_at(frame: &CodeLine, source: &str, line: u64) -> bool {
+    frame.file.ends_with(source) && frame.line == line
+}
+
+#[test]
+fn report_is_the_programs_own_profile_however_it_is_built() {
+    with_each(|toolchain| {
+        for how in Build::ALL {
+            let mut workload = start("mapcache", toolchain, how, "");
+            workload.go(3000);
+            workload.collect();
+            let what = format!("{} {how:?}", toolchain.version);
+            let report = assert_same(&workload, &what);
+            assert_eq!(report.text("/target/kind"), "go", "{what}");
+            assert_eq!(report.text("/target/go_version"), toolchain.version, "{what}");
+            assert_eq!(report.text("/sampling/mode"), "go-runtime", "{what}");
+            assert_eq!(report.number("/sampling/mean_bytes"), DEFAULT_RATE, "{what}");
+            workload.exit();
+        }
+    });
+}
+
+#[test]
+fn report_is_the_programs_own_profile_whatever_it_does() {
+    with_each(|toolchain| {
+        for (name, how) in PROGRAMS {
+            let mut workload = start(name, toolchain, how, MANY);
+            let what = format!("{} {name}", toolchain.version);
+            workload.go(500);
+            workload.collect();
+            assert_same(&workload, &what);
+            // Not published yet, as far as the runtime did not collect.
+            workload.go(200);
+            assert_same(&workload, &format!("{what}, between two collections"));
+            workload.collect();
+            assert_same(&workload, &format!("{what}, later"));
+            workload.exit();
+        }
+    });
+}
+
+#[test]
+fn report_is_exact_where_the_program_samples_every_allocation() {
+    with_each(|toolchain| {
+        let mut workload = start("mapcache", toolchain, Build::Plain, EVERY_ALLOCATION);
+        let held = workload.go(400);
+        workload.collect();
+        let report = assert_same(&workload, &toolchain.version);
+        let payload = at(&claims(&report), "mapcache/main.go", "payload");
+        let bytes = held * 2048;
+        let own = Amounts {
+            allocated_count: held,
+            allocated_bytes: bytes,
+            live_count: held,
+            live_bytes: bytes,
+        };
+        assert_eq!(payload, own, "{report}");
+        let scratch = at(&claims(&report), "mapcache/main.go", "scratch");
+        assert_eq!((scratch.allocated_count, scratch.live_count), (4 * held, 1), "{report}");
+        workload.exit();
+    });
+}
+
+/// Before its first collection a runtime has published nothing; its profile then is all there is.
+#[test]
+fn report_before_the_first_collection_is_what_was_allocated() {
+    with_each(|toolchain| {
+        let program = build("mapcache", toolchain, Build::Plain, Profiler::Served);
+        let mut start = std::process::Command::new(program);
+        start.env("GOGC", "off").env("GODEBUG", MANY);
+        let mut workload = GoWorkload::start_command(&mut start);
+        workload.go(1000);
+        let report = snapshot_report(workload.pid());
+        // Serving the profile allocates.
+        let serves =
+            |stack: &[CodeLine]| stack.iter().any(|frame| frame.function.starts_with("net/http."));
+        let own = workload.heap().without(serves);
+        assert!(at(&own, "mapcache/main.go", "payload").live_bytes > 0);
+        let differences = own.differences(&claims(&report).without(serves));
+        assert!(differences.is_empty(), "{}:\n{}", toolchain.version, differences.join("\n"));
+        assert_same(&workload, &toolchain.version);
+        workload.exit();
+    });
+}
+
+#[test]
+fn snapshots_leave_a_working_program_alone() {
+    with_each(|toolchain| {
+        let mut workload = start("goleak", toolchain, Build::Plain, MANY);
+        let held = workload.go_meanwhile(30_000, |pid| snapshot_report(pid).assert_no_loss());
+        assert_eq!(held, 30_000 / 10 * 9 + 30_000 / 5);
+        workload.collect();
+        assert_same(&workload, &toolchain.version);
+        workload.exit();
+    });
+}
+
+#[test]
+fn program_whose_profiler_is_off_is_told_apart() {
+    with_each(|toolchain| {
+        let program = build("mapcache", toolchain, Build::Plain, Profiler::Off);
+        let mut workload = GoWorkload::start(&program, "");
+        workload.go(1000);
+        workload.collect();
+        let report = snapshot_report(workload.pid());
+        assert_eq!(report.number("/sampling/mean_bytes"), 0, "{report}");
+        assert_eq!(report.sites().len(), 0, "{report}");
+        let notices = report.notices();
+        assert!(notices.iter().any(|notice| notice.contains("profiler")), "{notices:?}");
+        workload.exit();
+    });
+}
+
+#[test]
+fn program_that_is_not_of_go_is_refused() {
+    let program = compiler::build("c/accounting.c", compiler::Build::Debug);
+    let workload = Workload::start(&program, &[]);
+    snapshot(workload.pid()).error(4);
+}
+
+/// What the other tests compare with is true: the programs' own profiles agree with their own counts.
+#[test]
+fn programs_profiles_agree_with_their_counts() {
+    with_each(|toolchain| {
+        for (name, site, size) in [
+            ("mapcache", "payload", 2048),
+            ("sessions", "session", 0),
+            ("lru", "value", 4096),
+            ("shapes", "early", 8192),
+        ] {
+            let mut workload = start(name, toolchain, Build::Plain, EVERY_ALLOCATION);
+            // Of the sessions one in four stays; of the cache what it is bounded to.
+            let held = if name == "shapes" { 64 } else { workload.go(4000) };
+            workload.collect();
+            let own = at(&workload.heap(), &format!("{name}/main.go"), site);
+            let what = format!("{} {name}: {own:?}", toolchain.version);
+            if size == 0 {
+                assert_eq!(own.live_count % held, 0, "{what}");
+                assert!(own.live_count >= held, "{what}");
+            } else {
+                assert_eq!((own.live_count, own.live_bytes), (held, held * size), "{what}");
+            }
+            workload.exit();
+        }
+    });
+}
+
+#[test]
+fn programs_stacks_are_as_deep_as_their_runtime_keeps_them() {
+    with_each(|toolchain| {
+        let mut workload = start("deep", toolchain, Build::Plain, EVERY_ALLOCATION);
+        workload.go(10);
+        workload.collect();
+        let line = line_of("go/deep/main.go", "block");
+        let profile = workload.heap();
+        let mut calls: Vec<usize> = profile
+            .records
+            .keys()
+            .filter(|stack| is_at(&stack[0], "deep/main.go", line))
+            .map(|stack| stack.iter().filter(|frame| frame.function == "main.descend").count())
+            .collect();
+        calls.sort_unstable();
+        // The runtime counts frames of its own that the profile does not show.
+        let most = toolchain.depth();
+        let [shallow, middle, deep] = calls[..] else { panic!("{calls:?}") };
+        assert_eq!(shallow, 21, "{}", toolchain.version);
+        assert!(middle == 61 || middle + 8 > most && middle < most, "{middle} of {most}");
+        assert!(deep + 8 > most && deep < most, "{deep} of {most}");
+        workload.exit();
+    });
+}
+
+#[test]
+fn programs_goroutines_agree_with_their_counts() {
+    with_each(|toolchain| {
+        let mut workload = start("goleak", toolchain, Build::Plain, "");
+        let held = workload.go(100);
+        assert_eq!(held, 90 + 20);
+        let watcher = line_of("go/goleak/main.go", "watcher");
+        let sender = line_of("go/goleak/main.go", "sender");
+        let blocked = |state: &str, site: u64| {
+            let is_it = |one: &&Goroutine| {
+                let is_there =
+                    one.creator.as_ref().is_some_and(|c| is_at(c, "goleak/main.go", site));
+                is_there && one.state == state
+            };
+            workload.goroutines().iter().filter(is_it).count()
+        };
+        let both = || (blocked("chan receive", watcher), blocked("chan send", sender));
+        let seen = await_condition(PATIENCE, || (both() == (90, 20)).then_some(()));
+        assert!(seen.is_some(), "{}: {:?}", toolchain.version, both());
+        workload.exit();
+    });
+}
