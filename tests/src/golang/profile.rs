@@ -52,13 +52,23 @@ pub struct HeapProfile {
 impl HeapProfile {
     /// Reads what the endpoint serves.
     pub fn parse(gzipped: &[u8]) -> Self {
+        Self::parse_where(gzipped, |_| true)
+    }
+
+    /// The same of objects of one size. A stack may have others: an allocation makes the runtime allocate, now and
+    /// then, and the profile does not show the runtime's own frames.
+    pub fn parse_size(gzipped: &[u8], size: u64) -> Self {
+        Self::parse_where(gzipped, |of| of == size)
+    }
+
+    fn parse_where(gzipped: &[u8], is_counted: impl Fn(u64) -> bool) -> Self {
         let mut bytes = Vec::new();
         GzDecoder::new(gzipped).read_to_end(&mut bytes).expect("the profile is gzipped");
         let proto = Proto::decode(bytes.as_slice()).expect("the profile is one of pprof");
         let types: Vec<&str> = proto.sample_type.iter().map(|one| proto.text(one.r#type)).collect();
         assert_eq!(types, ["alloc_objects", "alloc_space", "inuse_objects", "inuse_space"]);
         let mut profile = Self::default();
-        for sample in &proto.sample {
+        for sample in proto.sample.iter().filter(|sample| is_counted(proto.object_size(sample))) {
             let values = sample.value.iter().map(|&value| u64::try_from(value).unwrap());
             let values: [u64; 4] = values.collect::<Vec<_>>().try_into().unwrap();
             let [allocated_count, allocated_bytes, live_count, live_bytes] = values;
@@ -146,6 +156,16 @@ struct Sample {
     location_id: Vec<u64>,
     #[prost(int64, repeated, tag = "2")]
     value: Vec<i64>,
+    #[prost(message, repeated, tag = "3")]
+    label: Vec<Label>,
+}
+
+#[derive(Message)]
+struct Label {
+    #[prost(int64, tag = "1")]
+    key: i64,
+    #[prost(int64, tag = "3")]
+    num: i64,
 }
 
 #[derive(Message)]
@@ -178,6 +198,11 @@ struct Function {
 impl Proto {
     fn text(&self, index: i64) -> &str {
         &self.string_table[usize::try_from(index).unwrap()]
+    }
+
+    fn object_size(&self, sample: &Sample) -> u64 {
+        let size = sample.label.iter().find(|label| self.text(label.key) == "bytes");
+        u64::try_from(size.expect("a sample tells the size of its objects").num).unwrap()
     }
 
     fn stack(&self, sample: &Sample) -> Vec<CodeLine> {

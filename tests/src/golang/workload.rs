@@ -11,6 +11,9 @@ use crate::workload::Workload;
 /// How many requests may come between two collections of an idle program, before a comparison is given up.
 const ATTEMPTS: usize = 5;
 
+/// The variable for the mean of bytes between two samples; 1 to sample every allocation.
+pub const RATE: &str = "WORKLOAD_PROFILE_RATE";
+
 /// A running Go program; ended when dropped.
 pub struct GoWorkload {
     workload: Workload,
@@ -19,16 +22,18 @@ pub struct GoWorkload {
 }
 
 impl GoWorkload {
-    /// Starts a program and awaits its `ready`. `settings` are for the variable `GODEBUG`.
-    pub fn start(program: &Path, settings: &str) -> Self {
-        let mut command = Command::new(program);
-        command.env("GODEBUG", settings).env_remove("GOGC").env_remove("GOMEMLIMIT");
-        Self::start_command(&mut command)
+    /// Starts a program and awaits its `ready`.
+    pub fn start(program: &Path) -> Self {
+        Self::start_with(program, &[])
     }
 
-    /// Starts a command that becomes a workload, and awaits its `ready`.
-    pub fn start_command(command: &mut Command) -> Self {
-        let mut workload = Workload::start_command(command);
+    /// Starts a program with variables of its environment, such as [`RATE`], and awaits its `ready`.
+    pub fn start_with(program: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(program);
+        for name in ["GODEBUG", "GOGC", "GOMEMLIMIT"] {
+            command.env_remove(name);
+        }
+        let mut workload = Workload::start_command(command.envs(variables.iter().copied()));
         workload.talk.say("endpoint");
         let port = number(&workload.talk.hear(), "port");
         Self { workload, port: (port != 0).then_some(port) }
@@ -66,6 +71,11 @@ impl GoWorkload {
     /// Its own heap profile.
     pub fn heap(&self) -> HeapProfile {
         HeapProfile::parse(&self.get("heap"))
+    }
+
+    /// The same of objects of one size.
+    pub fn heap_of_size(&self, size: u64) -> HeapProfile {
+        HeapProfile::parse_size(&self.get("heap"), size)
     }
 
     /// Its own goroutines.

@@ -29,7 +29,8 @@ type memoryStore struct {
 //go:noinline
 func newSession(id uint64) *session {
 	attributes := map[string]any{"address": "192.0.2.1", "number": int(id)}
-	return &session{id: id, user: fmt.Sprint("user", id), attributes: attributes} // SITE session
+	user := fmt.Sprint("user", id)
+	return &session{id: id, user: user, attributes: attributes} // SITE session
 }
 
 func (s *memoryStore) login(id uint64) *session {
