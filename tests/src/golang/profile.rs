@@ -200,9 +200,10 @@ impl Proto {
         &self.string_table[usize::try_from(index).unwrap()]
     }
 
+    /// Nothing is told of stacks without objects.
     fn object_size(&self, sample: &Sample) -> u64 {
         let size = sample.label.iter().find(|label| self.text(label.key) == "bytes");
-        u64::try_from(size.expect("a sample tells the size of its objects").num).unwrap()
+        size.map_or(0, |size| u64::try_from(size.num).unwrap())
     }
 
     fn stack(&self, sample: &Sample) -> Vec<CodeLine> {
