@@ -5,8 +5,7 @@ use serde_json::Value;
 use super::profile::{Amounts, CodeLine, HeapProfile};
 use crate::report::{Report, Site};
 
-/// The sites of a report made with `--raw`. As in the program's own profile, the runtime's frames at the leaf and the
-/// first frame of a goroutine are left out.
+/// The sites of a report made with `--raw`.
 pub fn claims(report: &Report) -> HeapProfile {
     let mut profile = HeapProfile::default();
     for site in report.sites() {
@@ -16,7 +15,7 @@ pub fn claims(report: &Report) -> HeapProfile {
             live_count: site.number("live_count"),
             live_bytes: site.number("live_bytes"),
         };
-        profile.add(as_profiles_show(stack(site)), amounts);
+        profile.add(&stack(site), amounts);
     }
     profile
 }
@@ -31,14 +30,4 @@ fn code_line(frame: &Value) -> CodeLine {
     let text = |name: &str| frame[name].as_str().unwrap_or_default().to_owned();
     let line = frame["line"].as_u64().unwrap_or_default();
     CodeLine { function: text("function"), file: text("file"), line }
-}
-
-fn as_profiles_show(mut stack: Vec<CodeLine>) -> Vec<CodeLine> {
-    let is_runtimes = |line: &CodeLine| {
-        ["runtime.", "internal/runtime/"].iter().any(|start| line.function.starts_with(start))
-    };
-    stack.retain(|line| line.function != "runtime.goexit");
-    // A stack of the runtime alone is shown whole.
-    let hidden = stack.iter().position(|line| !is_runtimes(line)).unwrap_or(0);
-    stack.split_off(hidden)
 }

@@ -12,12 +12,18 @@ use prost::Message;
 /// A line of a function that calls another, or allocates.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CodeLine {
-    /// The function, as the runtime names it.
+    /// The function, as the runtime names it in tracebacks.
     pub function: String,
     /// The file, as the compiler was given it.
     pub file: String,
     /// The line in it.
     pub line: u64,
+}
+
+impl CodeLine {
+    fn is_of_runtime(&self) -> bool {
+        ["runtime.", "internal/runtime/"].iter().any(|start| self.function.starts_with(start))
+    }
 }
 
 /// Objects and their bytes, scaled from samples as the profile does.
@@ -73,15 +79,18 @@ impl HeapProfile {
             let values: [u64; 4] = values.collect::<Vec<_>>().try_into().unwrap();
             let [allocated_count, allocated_bytes, live_count, live_bytes] = values;
             let amounts = Amounts { allocated_count, allocated_bytes, live_count, live_bytes };
-            profile.add(proto.stack(sample), amounts);
+            profile.add(&proto.stack(sample), amounts);
         }
         profile
     }
 
-    /// Adds to a stack.
-    pub fn add(&mut self, stack: Vec<CodeLine>, amounts: Amounts) {
+    /// Adds to a stack. The runtime's frames at the leaf are left out, and the first frame of a goroutine: the program
+    /// itself leaves them out, though not all of them where functions are inlined.
+    pub fn add(&mut self, stack: &[CodeLine], amounts: Amounts) {
+        let hidden = stack.iter().position(|line| !line.is_of_runtime()).unwrap_or(0);
+        let shown = stack[hidden..].iter().filter(|line| line.function != "runtime.goexit");
         if amounts != Amounts::default() {
-            *self.records.entry(stack).or_default() += amounts;
+            *self.records.entry(shown.cloned().collect()).or_default() += amounts;
         }
     }
 
@@ -127,6 +136,14 @@ impl HeapProfile {
 fn shown(stack: &[CodeLine]) -> String {
     let lines = stack.iter().map(|l| format!("{} {}:{}", l.function, l.file, l.line));
     lines.collect::<Vec<_>>().join(" < ")
+}
+
+/// Profiles name the types that a generic function is compiled for, since Go 1.21; tracebacks never do.
+fn without_type_arguments(function: &str) -> String {
+    match (function.split_once('['), function.rsplit_once(']')) {
+        (Some((before, _)), Some((_, after))) => format!("{before}[...]{after}"),
+        _ => function.to_owned(),
+    }
 }
 
 /// What is needed of pprof's `Profile`.
@@ -215,7 +232,7 @@ impl Proto {
     fn code_line(&self, line: &Line) -> CodeLine {
         let function = self.function.iter().find(|f| f.id == line.function_id).unwrap();
         CodeLine {
-            function: self.text(function.name).to_owned(),
+            function: without_type_arguments(self.text(function.name)),
             file: self.text(function.filename).to_owned(),
             line: u64::try_from(line.line).unwrap(),
         }

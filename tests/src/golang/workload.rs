@@ -8,8 +8,9 @@ use super::profile::HeapProfile;
 use crate::counts::number;
 use crate::workload::Workload;
 
-/// How many requests may come between two collections of an idle program, before a comparison is given up.
-const ATTEMPTS: usize = 5;
+/// How often a comparison is tried. To serve a profile takes memory, so that a program with a small heap collects once
+/// in a few requests, which publishes another profile.
+const ATTEMPTS: usize = 30;
 
 /// The variable for the mean of bytes between two samples; 1 to sample every allocation.
 pub const RATE: &str = "WORKLOAD_PROFILE_RATE";
@@ -83,15 +84,16 @@ impl GoWorkload {
         Goroutine::parse_all(&String::from_utf8(self.get("goroutine?debug=2")).unwrap())
     }
 
-    /// Looks at it between two looks at its own profile that are equal, so that nothing was published in between:
-    /// a runtime collects every two minutes by itself.
+    /// Looks at it between two looks at its own profile that are equal, so that nothing was published in between.
     pub fn heap_around<T>(&self, look: impl Fn() -> T) -> (HeapProfile, T) {
+        let mut before = self.heap();
         for _ in 0..ATTEMPTS {
-            let before = self.heap();
             let seen = look();
-            if self.heap() == before {
+            let after = self.heap();
+            if after == before {
                 return (before, seen);
             }
+            before = after;
         }
         panic!("the profile of an idle program changed {ATTEMPTS} times");
     }
