@@ -58,7 +58,7 @@ impl Toolchain {
         folder().join(self.version())
     }
 
-    /// Its `go` command, which neither asks a network nor heeds the user's settings.
+    /// Its `go` command, which asks no network and reads no settings of the user.
     pub(crate) fn go(self) -> Command {
         let mut go = Command::new(self.root().join("bin/go"));
         go.env("GOROOT", self.root()).env("GOCACHE", folder().join("cache"));

@@ -71,23 +71,3 @@ fn code_line(function: &str, place: &str) -> CodeLine {
         line: line.parse().unwrap_or_else(|error| panic!("{place:?} has no line: {error}")),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_traceback_is_read() {
-        let text = "goroutine 1 [running]:\nmain.main()\n\t/a b/main.go:7 +0x1d\n\n\
-            goroutine 18 [chan send, 2 minutes, locked to thread]:\nmain.(*T).f(0xc0, {0x1, 0x2})\n\t/x.go:3 +0x9\n\
-            ...additional frames elided...\ncreated by main.query in goroutine 1\n\t/x.go:9 +0xa\n";
-        let all = Goroutine::parse_all(text);
-        assert_eq!(all.len(), 2);
-        assert_eq!((all[0].id, all[0].minutes, &*all[0].state), (1, 0, "running"));
-        assert_eq!(all[0].frames[0].file, "/a b/main.go");
-        assert_eq!((all[1].id, all[1].minutes, &*all[1].state), (18, 2, "chan send"));
-        assert_eq!(all[1].frames[0].function, "main.(*T).f");
-        let creator = all[1].creator.as_ref().unwrap();
-        assert_eq!((&*creator.function, creator.line), ("main.query", 9));
-    }
-}

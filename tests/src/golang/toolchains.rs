@@ -28,7 +28,7 @@ impl Toolchain {
         if self.minor() < 23 { 32 } else { 128 }
     }
 
-    /// Its `go` command, which neither asks a network nor heeds the user's settings.
+    /// Its `go` command, which asks no network and reads no settings of the user.
     pub fn go(&self) -> Command {
         let folder = folder();
         let root = folder.join(&self.version);
