@@ -12,13 +12,14 @@
 //! | [`workload`] | a running workload, and the conversation with it |
 //! | [`outlive`] | a running `outlive`, and how it ended |
 //! | [`report`] | a JSON report, and what tests assert of it |
+//! | [`golang`] | Go programs, and what they tell of themselves |
 //!
 //! A test never sleeps until something has probably happened: it starts a workload, attaches, awaits the line on
 //! stderr that says all probes are in place, says `go`, awaits the workload's own counts, stops the tracer, and
 //! compares exact numbers. A report without events can not pass, because no workload's counts are zero.
 //!
-//! The tests need root, a C and a C++ compiler, and the binary: `$OUTLIVE_BIN`, else the release build, else the
-//! debug build.
+//! The tests need root, a C and a C++ compiler, for Go what `cargo xtask test golang` fetches, and the binary:
+//! `$OUTLIVE_BIN`, else the release build, else the debug build.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -32,6 +33,7 @@ pub mod compiler;
 pub mod counts;
 pub mod debug_info;
 pub mod debug_server;
+pub mod golang;
 pub mod kernel;
 pub mod outlive;
 pub mod patience;

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
 
 use crate::capture::Capture;
 use crate::counts::Counts;
@@ -48,6 +49,13 @@ impl Conversation {
                 self.errors.text()
             ),
         }
+    }
+
+    /// The next line when it has been said already.
+    pub fn hear_if_said(&mut self) -> Option<String> {
+        let (line, next) = self.output.await_line(Duration::ZERO, self.heard).ok()?;
+        self.heard = next;
+        Some(line)
     }
 
     /// Awaits the next line and insists on it.

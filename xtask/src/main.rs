@@ -11,6 +11,8 @@ mod debian;
 mod debug_tools;
 mod demo;
 mod failure;
+mod go_layouts;
+mod go_toolchains;
 mod host;
 mod layers;
 mod packages;
@@ -67,6 +69,12 @@ enum Command {
         #[arg(long)]
         update: bool,
     },
+    /// Read where the runtime of each release of Go keeps things
+    GoLayouts {
+        /// Only check that the file is as it would be written
+        #[arg(long)]
+        check: bool,
+    },
     /// Compare with other tracers, and write docs/benchmarks.md
     Bench {
         #[arg(value_enum)]
@@ -80,6 +88,9 @@ enum Command {
         /// `unit`, `e2e`, or an end-to-end suite
         #[arg(value_name = "SUITE")]
         suites: Vec<String>,
+        /// Test `golang` with every release of Go, not four
+        #[arg(long)]
+        all: bool,
     },
     /// Virtual machines with other kernels
     Vm {
@@ -120,8 +131,9 @@ fn perform(command: Command) -> Result<bool> {
         Command::Layers => layers::check().map(|()| true),
         Command::Budget { update: false } => budget::check().map(|()| true),
         Command::Budget { update: true } => budget::update().map(|()| true),
+        Command::GoLayouts { check } => go_layouts::make(check).map(|()| true),
         Command::Bench { benchmark, rounds } => bench::bench(benchmark, rounds).map(|()| true),
-        Command::Test { suites } => suites::test(&suites),
+        Command::Test { suites, all } => suites::test(&suites, all),
         Command::Vm { action: VmAction::Test { kernels } } => vm::test(&kernels),
     }
 }

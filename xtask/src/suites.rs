@@ -1,6 +1,6 @@
 //! `cargo xtask test`: unit tests and end-to-end suites, and their sum.
 //!
-//! In: names of suites; none for all. Out: cargo's output, and as the last line `N passed, N failed`.
+//! In: names of suites, none for all; whether to test with every release of Go. Out: cargo's output, and as the last line `N passed, N failed`.
 
 use std::io::{BufRead as _, BufReader, Write as _, stdout};
 use std::process::{Command, Stdio};
@@ -10,17 +10,23 @@ use serde::Deserialize;
 
 use crate::failure::{self, OrFail as _, failure};
 use crate::tally::{Reader, Tally};
-use crate::{debug_tools, host, packages, process, product, progress, setup, workspace};
+use crate::{
+    debug_tools, go_toolchains, host, packages, process, product, progress, setup, workspace,
+};
 
 const UNIT: &str = "unit";
 const END_TO_END: &str = "e2e";
 /// The suite that takes tools of its own.
 const SYMBOLS: &str = "symbols";
+/// The suite whose workloads are built by several releases of Go.
+const GOLANG: &str = "golang";
+/// Tells that suite which: `go1.22.12,go1.27.4`.
+const GO_TOOLCHAINS: &str = "OUTLIVE_TESTS_GO";
 /// The package of the end-to-end tests.
 pub(crate) const PACKAGE: &str = "outlive-tests";
 
 /// Runs the suites; whether all tests passed.
-pub(crate) fn test(names: &[String]) -> Result<bool> {
+pub(crate) fn test(names: &[String], all_go: bool) -> Result<bool> {
     let what = "the suites are not known";
     let known = end_to_end().or_fail(what, "check that `cargo metadata --no-deps` works")?;
     let chosen = choose(names, &known)?;
@@ -38,7 +44,7 @@ pub(crate) fn test(names: &[String]) -> Result<bool> {
     for name in &chosen {
         let result = if is_ready {
             progress::say(&format!("suite {name}"));
-            prepare(name).and_then(|()| run(&mut command(name)))
+            prepare(name, all_go).and_then(|mut cargo| run(&mut cargo))
         } else {
             Err(failure(
                 &format!("the suite {name} cannot run"),
@@ -85,9 +91,17 @@ fn choose(names: &[String], known: &[String]) -> Result<Vec<String>> {
     Ok(chosen)
 }
 
-/// Fetches what a suite needs beside the workspace.
-fn prepare(suite: &str) -> Result<()> {
-    if suite == SYMBOLS { debug_tools::fetch() } else { packages::fetch(suite) }
+/// Fetches what a suite needs beside the workspace, and gives what runs it.
+fn prepare(suite: &str, all_go: bool) -> Result<Command> {
+    let mut cargo = command(suite);
+    match suite {
+        GOLANG => {
+            cargo.env(GO_TOOLCHAINS, go_toolchains::fetch_for_tests(all_go)?);
+        }
+        SYMBOLS => debug_tools::fetch()?,
+        _ => packages::fetch(suite)?,
+    }
+    Ok(cargo)
 }
 
 /// Runs a suite.

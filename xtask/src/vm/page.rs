@@ -40,7 +40,8 @@ A kind of link that a kernel does not have is refused with status 3 when it is f
 ";
 
 /// Why a suite is not run in a machine.
-const LEFT_OUT: [(&str, &str); 4] = [
+const LEFT_OUT: [(&str, &str); 5] = [
+    ("golang", "it reads memory, and needs no kernel programs"),
     (
         "loss",
         "programs have to be faster than outlive reads, which is not sure on an emulated processor",

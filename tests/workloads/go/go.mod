@@ -1,0 +1,3 @@
+module outlive/workloads
+
+go 1.19

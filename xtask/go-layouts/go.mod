@@ -1,0 +1,3 @@
+module outlive/go-layouts
+
+go 1.24
