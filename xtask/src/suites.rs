@@ -18,8 +18,8 @@ const UNIT: &str = "unit";
 const END_TO_END: &str = "e2e";
 /// The suite that takes tools of its own.
 const SYMBOLS: &str = "symbols";
-/// The suite whose workloads are built by several releases of Go.
-const GOLANG: &str = "golang";
+/// The suites whose workloads are built by several releases of Go.
+const GOLANG: [&str; 2] = ["golang", "golang_attach"];
 /// Tells that suite which: `go1.22.12,go1.27.4`.
 const GO_TOOLCHAINS: &str = "OUTLIVE_TESTS_GO";
 /// The package of the end-to-end tests.
@@ -95,7 +95,7 @@ fn choose(names: &[String], known: &[String]) -> Result<Vec<String>> {
 fn prepare(suite: &str, all_go: bool) -> Result<Command> {
     let mut cargo = command(suite);
     match suite {
-        GOLANG => {
+        _ if GOLANG.contains(&suite) => {
             cargo.env(GO_TOOLCHAINS, go_toolchains::fetch_for_tests(all_go)?);
         }
         SYMBOLS => debug_tools::fetch()?,

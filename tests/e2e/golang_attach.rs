@@ -1,0 +1,243 @@
+//! `outlive attach` on Go programs: what was there is inherited, what comes is followed, and the runtime never notices.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use outlive_tests::compiler::line_of;
+use outlive_tests::golang::build::{Build, Profiler, build};
+use outlive_tests::golang::toolchains::{Toolchain, with_each};
+use outlive_tests::golang::workload::{GoWorkload, RATE};
+use outlive_tests::outlive::{Outlive, command, finished};
+use outlive_tests::patience::{PATIENCE, await_condition};
+use outlive_tests::report::{Report, Site};
+
+/// The runtime samples every allocation.
+const EVERY_ALLOCATION: &[(&str, &str)] = &[(RATE, "1")];
+/// The runtime samples so many that most call sites are seen.
+const MANY: &[(&str, &str)] = &[(RATE, "4096")];
+
+fn start(name: &str, toolchain: &Toolchain, how: Build, rate: &[(&str, &str)]) -> GoWorkload {
+    GoWorkload::start_with(&build(name, toolchain, how, Profiler::Served), rate)
+}
+
+/// The site of blocks of this size that are allocated in this line.
+fn site_at<'r>(report: &'r Report, source: &str, site: &str, size: u64) -> Site<'r> {
+    let line = line_of(&format!("go/{source}"), site);
+    let is_it = |site: &Site<'_>| {
+        let frame = site.frame(0);
+        let is_there = frame["line"] == line
+            && frame["file"].as_str().is_some_and(|file| file.ends_with(source));
+        is_there && site.number("live_bytes") == size * site.number("live_count")
+    };
+    let mut sites: Vec<_> = report.sites().into_iter().filter(is_it).collect();
+    assert_eq!(sites.len(), 1, "sites at {source}:{line}; {report}");
+    sites.remove(0)
+}
+
+fn go_number(site: &Site<'_>, name: &str) -> u64 {
+    let number = site.json["go"][name].as_u64();
+    number.unwrap_or_else(|| panic!("no go.{name} in {}", site.json))
+}
+
+#[test]
+fn objects_from_before_are_inherited_and_new_ones_are_followed() {
+    with_each(|toolchain| {
+        for how in [Build::Plain, Build::PieStripped] {
+            let mut workload = start("mapcache", toolchain, how, EVERY_ALLOCATION);
+            assert_eq!(workload.go(300), 300);
+            workload.collect();
+            let outlive = Outlive::attach(&[workload.pid()], &["--top", "0", "--raw"]);
+            assert_eq!(workload.go(200), 500);
+            workload.collect();
+            workload.collect();
+            let report = outlive.stop().with_status(0).report();
+            report.assert_no_loss();
+            assert_eq!(report.text("/target/kind"), "go", "{report}");
+            assert_eq!(report.text("/target/go_version"), toolchain.version, "{report}");
+            assert_eq!(report.text("/sampling/mode"), "go-runtime", "{report}");
+            let site = site_at(&report, "mapcache/main.go", "payload", 2048);
+            site.assert_live(500, 500 * 2048);
+            assert_eq!(site.number("allocated_count"), 200, "{report}");
+            assert_eq!(go_number(&site, "inherited_count"), 300, "{report}");
+            assert_eq!(go_number(&site, "inherited_bytes"), 300 * 2048, "{report}");
+            assert!(go_number(&site, "oldest_age_cycles") >= 2, "{report}");
+            assert!(report.number("/totals/inherited_bytes") >= 300 * 2048, "{report}");
+            // What was only passing through was seen to come and go.
+            let passing = line_of("go/mapcache/main.go", "scratch");
+            let came = report.sites().into_iter().filter(|site| site.frame(0)["line"] == passing);
+            let (allocated, freed) = came.fold((0, 0), |(allocated, freed), site| {
+                (allocated + site.number("allocated_count"), freed + site.number("freed_count"))
+            });
+            assert_eq!((allocated, freed), (800, 799), "the last one is kept; {report}");
+            workload.exit();
+        }
+    });
+}
+
+#[test]
+fn live_objects_are_the_runtimes_own_at_any_stop() {
+    with_each(|toolchain| {
+        for name in ["mapcache", "lru", "goleak", "sessions"] {
+            let mut workload = start(name, toolchain, Build::Plain, MANY);
+            workload.go(1000);
+            let outlive = Outlive::attach(&[workload.pid()], &["--top", "0", "--raw"]);
+            for _ in 0..5 {
+                workload.go(700);
+                workload.collect();
+            }
+            stop(workload.pid());
+            let followed = outlive.stop().with_status(0).report();
+            let pid = workload.pid().to_string();
+            let arguments = ["snapshot", &pid, "-f", "json", "--raw", "-n", "0"];
+            let read = finished(&mut command(arguments)).with_status(0).report();
+            followed.assert_no_loss();
+            let (followed_sites, read_sites) =
+                (objects_by_stack(&followed), objects_by_stack(&read));
+            assert!(read_sites.values().sum::<u64>() > 100, "{read}");
+            assert_eq!(
+                followed_sites, read_sites,
+                "{name} of {}: followed (left), read (right)",
+                toolchain.version
+            );
+            resume(workload.pid());
+            workload.exit();
+        }
+    });
+}
+
+/// Live sampled objects of each stack that has any.
+fn objects_by_stack(report: &Report) -> BTreeMap<String, u64> {
+    let mut objects = BTreeMap::new();
+    for site in report.sites() {
+        let frames = site.json["raw_frames"].as_array().expect("frames");
+        let frame = |frame: &serde_json::Value| {
+            format!("{} {}:{}", frame["function"], frame["file"], frame["offset"])
+        };
+        let stack: Vec<String> = frames.iter().map(frame).collect();
+        *objects.entry(stack.join("\n")).or_insert(0) += go_number(&site, "sampled_objects");
+    }
+    objects.retain(|_, count| *count > 0);
+    objects
+}
+
+fn stop(pid: u32) {
+    signal(pid, Signal::SIGSTOP);
+    let state = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+        let after = stat.rsplit(") ").next().unwrap_or_default().to_owned();
+        after.starts_with('T').then_some(())
+    };
+    assert!(await_condition(PATIENCE, state).is_some(), "{pid} does not stop");
+}
+
+fn resume(pid: u32) {
+    signal(pid, Signal::SIGCONT);
+}
+
+fn signal(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(pid.cast_signed()), signal).expect("it runs");
+}
+
+#[test]
+fn profiler_that_is_off_is_turned_on_when_asked_for_and_off_again() {
+    with_each(|toolchain| {
+        let program = build("mapcache", toolchain, Build::Plain, Profiler::Off);
+        let mut workload = GoWorkload::start(&program);
+        workload.go(100);
+        let pid = workload.pid().to_string();
+        let [_, why, remedy] = finished(&mut command(["attach", &pid])).error(4);
+        assert!(why.contains("MemProfileRate is 0"), "{why}");
+        assert!(remedy.contains("--enable-go-profiling"), "{remedy}");
+        let further = ["--enable-go-profiling=1", "--top", "0", "--raw"];
+        let outlive = Outlive::attach(&[workload.pid()], &further);
+        assert_eq!(workload.go(1000), 1100);
+        let report = outlive.stop().with_status(0).report();
+        report.assert_no_loss();
+        assert!(report.notices().iter().any(|n| n.contains("turned the runtime's profiler on")));
+        let site = site_at(&report, "mapcache/main.go", "payload", 2048);
+        // The first sample of each processor is forced by the change, and does not count.
+        let live = site.number("live_count");
+        let processors = std::thread::available_parallelism().expect("processors").get() as u64;
+        assert!((1000 - processors..=1000).contains(&live), "{live} of 1000; {report}");
+        // It is off again: nothing more is sampled.
+        let sampled = |pid: &str| {
+            let arguments = ["snapshot", pid, "-f", "json", "-n", "0"];
+            let report = finished(&mut command(arguments)).with_status(0).report();
+            assert!(report.notices().iter().any(|n| n.contains("MemProfileRate is 0")), "{report}");
+            report.number("/totals/now_count")
+        };
+        let before = sampled(&pid);
+        assert_eq!(workload.go(500), 1600);
+        assert!(before > 0 && sampled(&pid) <= before, "it goes on sampling");
+        workload.exit();
+    });
+}
+
+#[test]
+fn a_rate_that_the_program_chose_is_never_changed() {
+    with_each(|toolchain| {
+        let workload = start("mapcache", toolchain, Build::Plain, MANY);
+        let further = ["--enable-go-profiling=1", "--top", "0"];
+        let outlive = Outlive::attach(&[workload.pid()], &further);
+        let report = outlive.stop().with_status(0).report();
+        assert_eq!(report.number("/sampling/mean_bytes"), 4096, "{report}");
+        workload.exit();
+    });
+}
+
+#[test]
+fn c_and_go_heaps_of_one_process_are_in_one_report() {
+    with_each(|toolchain| {
+        let mut workload = start("cgo", toolchain, Build::Cgo, EVERY_ALLOCATION);
+        workload.go(100);
+        workload.collect();
+        let outlive = Outlive::attach(&[workload.pid()], &["--exact", "--top", "0", "--raw"]);
+        assert_eq!(workload.go(50), 300);
+        workload.collect();
+        let report = outlive.stop().with_status(0).report();
+        report.assert_no_loss();
+        let go = site_at(&report, "cgo/main.go", "go_block", 4096);
+        go.assert_live(150, 150 * 4096);
+        assert_eq!(go_number(&go, "inherited_count"), 100, "{report}");
+        let c = report.sites().into_iter().filter(|site| site.json.get("go").is_none());
+        let blocks: Vec<_> = c.filter(|site| site.number("live_bytes") == 50 * 2048).collect();
+        assert_eq!(blocks.len(), 1, "C's blocks since tracing started; {report}");
+        blocks[0].assert_live(50, 50 * 2048);
+        workload.exit();
+    });
+}
+
+#[test]
+fn tracers_that_come_and_go_and_are_killed_leave_a_working_program_alone() {
+    with_each(|toolchain| {
+        let mut workload = start("goleak", toolchain, Build::Plain, MANY);
+        let rounds = std::cell::Cell::new(0_u32);
+        let steps = 60_000;
+        let held = workload.go_meanwhile(steps, |pid| {
+            rounds.set(rounds.get() + 1);
+            if rounds.get() % 2 == 0 {
+                let outlive = Outlive::attach(&[pid], &["--top", "0"]);
+                let report = outlive.stop().with_status(0).report();
+                assert_eq!(report.number("/loss/unknown_frees"), 0, "{report}");
+                assert_eq!(report.number("/loss/implied_frees"), 0, "{report}");
+            } else {
+                let mut tracer = command(["attach", &pid.to_string()]);
+                tracer.stdout(Stdio::null()).stderr(Stdio::piped());
+                let mut tracer = tracer.spawn().expect("outlive starts");
+                // Killed at any moment: one in four before it can be ready, the others when it says so.
+                if rounds.get() % 8 != 1 {
+                    let mut stderr = tracer.stderr.take().expect("its errors");
+                    std::io::Read::read(&mut stderr, &mut [0; 64]).expect("it says something");
+                }
+                tracer.kill().expect("it runs");
+                tracer.wait().expect("it ends");
+            }
+        });
+        assert!(rounds.get() >= 2, "the program ended before a tracer came");
+        assert_eq!(held, steps / 10 * 9 + steps / 5, "{}", toolchain.version);
+        workload.exit();
+    });
+}
