@@ -22,6 +22,8 @@ pub struct CodeFrame {
     pub address: ElfAddr,
     /// Inlined into the next frame.
     pub inlined: bool,
+    /// Made by the compiler to call another function, with the arguments of a `go` statement for instance.
+    pub wrapper: bool,
 }
 
 /// The code of one Go module.
@@ -31,12 +33,14 @@ pub struct GoCode {
     image: Image,
     text: ElfAddr,
     functions_data: ElfAddr,
+    wrapper_kind: Option<u8>,
 }
 
 impl GoCode {
     /// Puts together a module's table and where its text and its functions' data start.
     pub fn new(table: Pclntab, image: Image, text: ElfAddr, functions_data: ElfAddr) -> Self {
-        Self { table, image, text, functions_data }
+        let wrapper_kind = table.wrapper_kind();
+        Self { table, image, text, functions_data, wrapper_kind }
     }
 
     /// The table of functions.
@@ -74,6 +78,7 @@ impl GoCode {
                 line,
                 address: ElfAddr(self.text.0.wrapping_add(at)),
                 inlined: call.is_some(),
+                wrapper: call.is_none() && Some(function.kind) == self.wrapper_kind,
             });
             let Some(call) = call else { break };
             at = function.entry.wrapping_add_signed(i64::from(call.caller));

@@ -204,6 +204,7 @@ impl GoProcess {
             line: None,
             address: self.call(return_address),
             inlined: false,
+            wrapper: false,
         }
     }
 

@@ -80,6 +80,7 @@ mod tests {
             line: None,
             address: ElfAddr(0),
             inlined: false,
+            wrapper: false,
         };
         runtime_frames(&functions.iter().map(frame).collect::<Vec<_>>())
     }
