@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::bytes::{i32_at, u8_at, u32_at, u64_at, varint};
 use crate::target::{ElfAddr, Image};
@@ -25,6 +26,10 @@ const MAX_FUNCTIONS: u64 = 10_000_000;
 const MAX_NAME_BYTES: usize = 16 << 10;
 /// Most steps in a table of values.
 const MAX_STEPS: usize = 1 << 20;
+/// Most steps in all: a table made to take long must not hold a privileged reader for more than a minute.
+const MAX_STEPS_IN_ALL: u64 = 1 << 33;
+/// Most functions among which one that the compiler made is looked for; programs have one among the first hundreds.
+const MAX_SEARCHED: u64 = 100_000;
 /// Most tables of one function.
 const MAX_FUNCTION_TABLES: u32 = 64;
 /// Pieces in which segments are searched.
@@ -60,6 +65,7 @@ pub struct Pclntab {
     files: u64,
     values: u64,
     index: u64,
+    steps_left: AtomicU64,
 }
 
 /// What the table says of a function. Addresses count from the start of the text.
@@ -124,7 +130,19 @@ impl Pclntab {
             return None;
         }
         let quantum = u64::from(bytes[6]);
-        Some(Self { bytes, address, form, functions, quantum, names, units, files, values, index })
+        Some(Self {
+            bytes,
+            address,
+            form,
+            functions,
+            quantum,
+            names,
+            units,
+            files,
+            values,
+            index,
+            steps_left: AtomicU64::new(MAX_STEPS_IN_ALL),
+        })
     }
 
     /// The code of the functions with these names, counted from the start of the text.
@@ -180,7 +198,7 @@ impl Pclntab {
 
     /// The kind of functions that the compiler makes to call others: methods of embedded types, the calls of `go` statements.
     pub fn wrapper_kind(&self) -> Option<u8> {
-        (0..self.functions).find_map(|number| {
+        (0..self.functions.min(MAX_SEARCHED)).find_map(|number| {
             let function = self.function_at(self.entry(number)?)?;
             // Functions that compare types are generated too, but are of no kind.
             let (file, _) = (function.kind != 0).then(|| self.place(&function, function.entry))?;
@@ -228,6 +246,8 @@ impl Pclntab {
         let mut at = usize::try_from(self.values.checked_add(u64::from(table))?).ok()?;
         let (mut value, mut end) = (-1_i32, entry);
         for step in 0..MAX_STEPS {
+            let left = self.steps_left.load(Ordering::Relaxed).checked_sub(1)?;
+            self.steps_left.store(left, Ordering::Relaxed);
             let change = varint(&self.bytes, &mut at)? as u32;
             if change == 0 && step > 0 {
                 return None;
@@ -368,6 +388,15 @@ mod tests {
         assert_eq!((table.function_at(32), second.inline_tree()), (None, None));
         let named = table.functions_named(&["main.a", "main", "main.b[int]"]);
         assert_eq!((named.len(), named["main.b[int]"].clone()), (2, 16..32));
+    }
+
+    #[test]
+    fn steps_are_limited_in_all() {
+        let table = parsed();
+        let function = table.function_at(5).expect("main.a");
+        table.steps_left.store(1, Ordering::Relaxed);
+        assert_eq!(table.place(&function, 3), (None, Some(10)));
+        assert_eq!(table.place(&function, 3), (None, None));
     }
 
     #[test]
