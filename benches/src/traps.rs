@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -61,7 +62,7 @@ impl Traps {
 fn traps_of_process(pid: u32) -> Result<Vec<File>> {
     let target = Target::open(Pid(pid)).map_err(|fault| anyhow!("{}", fault.why))?;
     let mut modules = ModuleTable::new();
-    AddressSpace::open(target.process.clone(), &mut modules)
+    AddressSpace::open(Arc::clone(&target.process), &mut modules)
         .context("its memory cannot be read")?;
     let mut events = Vec::new();
     for (_, module) in modules.iter() {

@@ -26,14 +26,14 @@ fn start(name: &str, toolchain: &Toolchain, how: Build, rate: &[(&str, &str)]) -
 }
 
 /// The site of blocks of this size that are allocated in this line.
-fn site_at<'r>(report: &'r Report, source: &str, site: &str, size: u64) -> Site<'r> {
-    let line = line_of(&format!("go/{source}"), site);
+fn site_at<'r>(report: &'r Report, source: &str, mark: &str, size: u64) -> Site<'r> {
+    let line = line_of(&format!("go/{source}"), mark);
     let is_it = |site: &Site<'_>| {
         let frame = site.frame(0);
         let is_there = frame["line"] == line
             && frame["file"].as_str().is_some_and(|file| file.ends_with(source));
-        let live = site.number("live_count");
-        is_there && live > 0 && site.number("live_bytes") == size * live
+        let count = site.number("live_count");
+        is_there && count > 0 && site.number("live_bytes") == size * count
     };
     let mut sites: Vec<_> = report.sites().into_iter().filter(is_it).collect();
     assert_eq!(sites.len(), 1, "sites at {source}:{line}; {report}");
@@ -42,7 +42,8 @@ fn site_at<'r>(report: &'r Report, source: &str, site: &str, size: u64) -> Site<
 
 fn go_number(site: &Site<'_>, name: &str) -> u64 {
     let number = site.json["go"][name].as_u64();
-    number.unwrap_or_else(|| panic!("no go.{name} in {}", site.json))
+    assert!(number.is_some(), "no go.{name} in {}", site.json);
+    number.unwrap_or_default()
 }
 
 #[test]
@@ -226,7 +227,7 @@ fn tracers_that_come_and_go_and_are_killed_leave_a_working_program_alone() {
         let steps = 60_000;
         let held = workload.go_meanwhile(steps, |pid| {
             rounds.set(rounds.get() + 1);
-            if rounds.get() % 2 == 0 {
+            if rounds.get().is_multiple_of(2) {
                 let outlive = Outlive::attach(&[pid], &["--top", "0"]);
                 let report = outlive.stop().with_status(0).report();
                 assert_eq!(report.number("/loss/unknown_frees"), 0, "{report}");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Finding;
 use crate::allocators::discover::discover;
 use crate::allocators::usdt::samplers;
+use crate::golang::{GoError, GoProcess};
 use crate::target::debug_files::DebugFiles;
 use crate::target::memory::ProcessMemory;
 use crate::target::{AddressSpace, Kind, Module, ModuleTable, Target};
@@ -17,6 +18,7 @@ pub(super) fn examine(target: &Target) -> Vec<Finding> {
     match AddressSpace::open(Arc::clone(&target.process), &mut modules) {
         Ok(_) => {
             findings.push(allocators(target, &modules));
+            findings.extend(go_heap(target));
             findings.extend(sampler(&modules));
             findings.extend(unreadable(&modules));
         }
@@ -65,23 +67,35 @@ fn allocators(target: &Target, modules: &ModuleTable) -> Finding {
         })
         .collect();
     match (found.is_empty(), target.kind) {
-        (false, Kind::Native) => Finding::ok("allocator", found.join("; ")),
-        (false, Kind::Go) => Finding::warning(
-            "allocator",
-            format!("{}; it is a Go program, whose own allocator is not hooked", found.join("; ")),
-            "expect the allocations of its C code only; for the others: outlive snapshot PID",
-        ),
-        (true, Kind::Go) => Finding::problem(
-            "allocator",
-            "it is a Go program, whose own allocator is not hooked, and it has no C allocator",
-            "see what it holds with: outlive snapshot PID",
-        ),
+        (false, _) => Finding::ok("allocator", found.join("; ")),
+        (true, Kind::Go) => Finding::ok("allocator", "none of C's; its memory is in its Go heap"),
         (true, Kind::Native) => Finding::problem(
             "allocator",
             "no file that it has mapped defines malloc and free",
             "trace a build that is not stripped, or one that links its C library dynamically",
         ),
     }
+}
+
+/// The Go heap, if there is one.
+fn go_heap(target: &Target) -> Option<Finding> {
+    let heap = GoProcess::open(target).and_then(|process| {
+        process.hooks()?;
+        Ok((process.version.text.clone(), process.sampling_rate()?))
+    });
+    let name = "go heap";
+    Some(match heap {
+        Err(GoError::NotGo) => return None,
+        Err(error) => Finding::problem(name, error.to_string(), "see docs/go.md for what is known"),
+        Ok((version, 0)) => Finding::warning(
+            name,
+            format!("{version}, whose profiler is off (runtime.MemProfileRate is 0)"),
+            "turn it on for as long as it is traced: outlive attach --enable-go-profiling PID",
+        ),
+        Ok((version, rate)) => {
+            Finding::ok(name, format!("{version}, one sample in {}", human_size(rate as f64)))
+        }
+    })
 }
 
 /// The sampler that the process brings itself.

@@ -181,11 +181,11 @@ pub fn scale(count: u64, bytes: u64, rate: u64) -> (u64, u64) {
 
 /// Reads the bucket at an address; `None` when there is none.
 pub(super) fn read_one(
-    memory: &RemoteMemory,
+    memory: RemoteMemory,
     at: VirtAddr,
     layout: &BucketLayout,
 ) -> Result<Option<Bucket>, GoError> {
-    let bucket = read_bucket(&mut ReadAhead::new(*memory), at, layout)?;
+    let bucket = read_bucket(&mut ReadAhead::new(memory), at, layout)?;
     Ok(bucket.map(|(bucket, _)| bucket))
 }
 

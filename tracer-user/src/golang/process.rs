@@ -101,7 +101,7 @@ impl GoProcess {
 
     /// The call site at an address that the runtime gave; `None` when there is none.
     pub fn bucket(&self, at: VirtAddr) -> Result<Option<Bucket>, GoError> {
-        buckets::read_one(&self.memory, at, &self.layout.bucket)
+        buckets::read_one(self.memory, at, &self.layout.bucket)
     }
 
     /// Turns the profiler on, until what this gives is dropped.

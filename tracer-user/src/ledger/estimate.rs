@@ -48,6 +48,7 @@ impl Moments {
     }
 
     /// Both together.
+    #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
         Self {
             sum: self.sum + other.sum,

@@ -12,6 +12,7 @@ pub struct Estimate {
 impl Estimate {
     /// The sum of two independent ones. The distances of their limits are squared and added (Zou and Donner, Statistics in Medicine
     /// 27, 2008).
+    #[must_use]
     pub fn plus(self, other: Self) -> Self {
         let value = self.value + other.value;
         let low = (self.value - self.ci95.0).hypot(other.value - other.ci95.0);
@@ -20,6 +21,7 @@ impl Estimate {
     }
 
     /// The difference of two independent ones.
+    #[must_use]
     pub fn minus(self, other: Self) -> Self {
         let (low, high) = other.ci95;
         self.plus(Self { value: -other.value, ci95: (-high, -low) })
@@ -109,6 +111,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// With another heap of the same process, which has other sites.
+    #[must_use]
     pub fn with(self, other: Self) -> Self {
         let (a, b) = (self.totals, other.totals);
         Self {

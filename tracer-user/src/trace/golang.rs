@@ -140,10 +140,8 @@ impl GoHeap {
     pub fn apply(&mut self, event: &Event) {
         match &event.what {
             Happening::GoSampled(object) => self.sampled(object, event.at_ns),
-            Happening::GoFreed(address) => {
-                if !self.unfair.remove(address) {
-                    self.book.freed(*address, event.at_ns);
-                }
+            Happening::GoFreed(address) if !self.unfair.remove(address) => {
+                self.book.freed(*address, event.at_ns);
             }
             Happening::Executed => self.book.executed(),
             _ => {}

@@ -169,11 +169,11 @@ impl Kernel {
             semaphore: None,
             cookie,
         };
-        let places = [
+        let both = [
             placed("runtime.freeSpecial", Moment::GoFreed, &hooks.freed),
             placed("runtime.setprofilebucket", Moment::GoSampled, &hooks.sampled),
         ];
-        self.programs.attach(&self.object, &path, pid, &places)
+        self.programs.attach(&self.object, &path, pid, &both)
     }
 
     /// The sampler of these planned modules that is to be heard, if one is wanted.

@@ -5,6 +5,7 @@
 use std::ops::ControlFlow;
 use std::time::SystemTime;
 
+use crate::collector::counts::Counts;
 use crate::fault::Fault;
 use crate::probes::attach::release;
 use crate::report::model::{Report, TargetSection};
@@ -14,7 +15,9 @@ use crate::target::Pid;
 use crate::target::memory::ProcessMemory;
 use crate::trace::golang::GoHeap;
 use crate::trace::hooks::Source;
+use crate::trace::kernel::Kernel;
 use crate::trace::naming::{Patience, Signals};
+use crate::trace::process::TracedProcess;
 use crate::trace::progress::{Listener, Progress};
 use crate::trace::session::{Session, broken};
 use crate::trace::summary::{RunFacts, cost, loss};
@@ -78,18 +81,8 @@ impl Session {
         };
         // What a sampler of its own tells is not in the kernel's table.
         let by_itself = process.hooks.source != Source::Allocators;
-        if mean_bytes != 0 && !by_itself && facts.counts.lost_events() > 0 && !process.ended {
-            let live = self.kernel.live_blocks(pid);
-            process.ledger.resynchronise(&live);
-        }
-        if facts.counts.lost_events() > 0
-            && !process.ended
-            && let Some(heap) = &mut process.golang
-        {
-            heap.resynchronise();
-        }
-        if facts.counts.lost_mapping_events() > 0 && !process.ended {
-            process.resynchronise_mappings();
+        if !process.ended {
+            resynchronise(process, &self.kernel, mean_bytes != 0 && !by_itself, &facts.counts);
         }
         let now_ns = process.cut_ns.unwrap_or_else(monotonic_ns);
         let snapshot = process.snapshot(now_ns, &self.options.filter);
@@ -119,12 +112,7 @@ impl Session {
         let symbols = named.program.map_or("none", |id| symboliser.level(id));
         let allocators = process.hooks.allocators.iter().cloned();
         let allocators = allocators.chain(heap.map(GoHeap::name)).collect();
-        let sampling = match (heap, by_itself, mean_bytes) {
-            (Some(heap), ..) => Sampling::GoRuntime { mean_bytes: heap.mean_bytes() },
-            (None, true, _) => Sampling::Usdt,
-            (None, false, 0) => Sampling::Exact,
-            (None, false, mean_bytes) => Sampling::Poisson { mean_bytes },
-        };
+        let sampling = sampling(heap, by_itself, mean_bytes);
         let target = TargetSection {
             go_version: heap.map(|heap| heap.version().to_owned()),
             ..describe_target(&process.target, allocators, symbols)
@@ -142,5 +130,29 @@ impl Session {
             cost: cost(&facts, symboliser.usage()),
             options: options.report,
         }))
+    }
+}
+
+/// After events were lost, what can be asked anew has the last word; `sampled` when the kernel has a table of live blocks.
+fn resynchronise(process: &mut TracedProcess, kernel: &Kernel, sampled: bool, counts: &Counts) {
+    if counts.lost_events() > 0 {
+        if sampled {
+            process.ledger.resynchronise(&kernel.live_blocks(process.pid()));
+        }
+        if let Some(heap) = &mut process.golang {
+            heap.resynchronise();
+        }
+    }
+    if counts.lost_mapping_events() > 0 {
+        process.resynchronise_mappings();
+    }
+}
+
+fn sampling(heap: Option<&GoHeap>, by_itself: bool, mean_bytes: u64) -> Sampling {
+    match (heap, by_itself, mean_bytes) {
+        (Some(heap), ..) => Sampling::GoRuntime { mean_bytes: heap.mean_bytes() },
+        (None, true, _) => Sampling::Usdt,
+        (None, false, 0) => Sampling::Exact,
+        (None, false, mean_bytes) => Sampling::Poisson { mean_bytes },
     }
 }
