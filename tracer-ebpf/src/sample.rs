@@ -34,7 +34,7 @@ pub fn decide(
     let Some(sampler) = SAMPLERS.get_ptr_mut(0) else { return Decision::Unsampled };
     // SAFETY: this CPU's element of an array map; see above for preemption.
     let sampler = unsafe { &mut *sampler };
-    if sampler.outer_tid == u64::from(thread.tid) && is_forwarded(registers, sampler) {
+    if sampler.outer_tid == u64::from(thread.tid) && is_forwarded(registers, info, sampler) {
         return Decision::Nested;
     }
     sampler.outer_tid = 0;
@@ -75,10 +75,12 @@ fn remember_outer(
 
 /// Whether the call that was not sampled now forwards to this one, by a call from its body or by a jump.
 #[inline(always)]
-fn is_forwarded(registers: &Registers, outer: &Sampler) -> bool {
+fn is_forwarded(registers: &Registers, info: &FunctionInfo, outer: &Sampler) -> bool {
     let Some(return_address) = read_user(registers.sp) else { return false };
     if registers.sp == outer.outer_sp {
-        return return_address == outer.outer_return || is_trampoline(return_address);
+        // The same function from the same place is another call, not a jump.
+        let is_same = registers.ip.wrapping_sub(info.body_before) == outer.outer_start;
+        return !is_same && (return_address == outer.outer_return || is_trampoline(return_address));
     }
     registers.sp < outer.outer_sp
         && outer.outer_sp - registers.sp < MAX_FORWARD_BYTES

@@ -72,6 +72,20 @@ static void realloc_moves_and_stays(void) {
     sink = block;
 }
 
+/* One block that grows and shrinks, always from one place. */
+static void realloc_in_one_place(void) {
+    void *block = NULL;
+    for (size_t i = 0, before = 0; i < 10000; i++) {
+        size_t bytes = 1000 + i % 7;
+        block = realloc(block, bytes);
+        require(block != NULL);
+        if (i > 0) count_free(before);
+        count_allocation(bytes);
+        before = bytes;
+    }
+    sink = block;
+}
+
 /* The old block stays, and can still be freed. */
 static void failing_realloc(void) {
     void *kept = allocate(3000), *freed = allocate(2000);
@@ -188,6 +202,7 @@ int main(int argc, char **argv) {
         {"realloc_of_null", realloc_of_null},
         {"realloc_to_zero", realloc_to_zero},
         {"realloc_moves_and_stays", realloc_moves_and_stays},
+        {"realloc_in_one_place", realloc_in_one_place},
         {"failing_realloc", failing_realloc},
         {"failing_calls", failing_calls},
         {"free_of_null", free_of_null},
