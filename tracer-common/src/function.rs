@@ -21,6 +21,8 @@ pub enum Shape {
     ResizeCount = 6,
     /// `f(block)`: free.
     Release = 7,
+    /// `f(block, size) -> bytes`: xallocx, which leaves the block where it is and gives the bytes it has now.
+    ResizeInPlace = 8,
 }
 
 impl Shape {
@@ -34,14 +36,23 @@ impl Shape {
             5 => Some(Self::Resize),
             6 => Some(Self::ResizeCount),
             7 => Some(Self::Release),
+            8 => Some(Self::ResizeInPlace),
             _ => None,
         }
     }
 
     /// Whether the first argument is a block that the call may give back.
     pub const fn resizes(self) -> bool {
-        matches!(self, Self::Resize | Self::ResizeCount)
+        matches!(self, Self::Resize | Self::ResizeCount | Self::ResizeInPlace)
     }
+}
+
+/// Bits of [`FunctionInfo::traits`].
+pub mod traits {
+    /// It may throw, so its return is never trapped: it is seen to leave by [`crate::exit::ExitInfo`] rows.
+    pub const LEAVES_BY_EXITS: u32 = 1;
+    /// Calls of it can pass such exits: what an exception has left behind is forgotten at its entry.
+    pub const MEETS_EXITS: u32 = 2;
 }
 
 /// One row of the kernel's function table.
@@ -50,8 +61,8 @@ impl Shape {
 pub struct FunctionInfo {
     /// A [`Shape`]'s number; 0 is an empty row.
     pub shape: u32,
-    /// Unused, zero.
-    pub reserved: u32,
+    /// [`traits`] of the function.
+    pub traits: u32,
     /// Bytes from the start of the executable mapping to the probed instruction.
     pub text_before: u64,
     /// Bytes from the probed instruction to the end of the executable mapping.

@@ -7,6 +7,7 @@
 
 pub mod counter;
 pub mod event;
+pub mod exit;
 pub mod function;
 pub mod golang;
 pub mod limits;

@@ -27,6 +27,9 @@ pub const MAX_FORWARD_BYTES: u64 = 4096;
 /// Ranges of code in one process that are known; what is beyond is followed by frame pointers.
 pub const MAX_CODE_RANGES: usize = 512;
 
+/// Exits of functions that may throw, of all files together.
+pub const MAX_EXITS: u32 = 4096;
+
 /// Static probe points (USDT) of all files together.
 pub const MAX_PROBE_POINTS: u32 = 4096;
 

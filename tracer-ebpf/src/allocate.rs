@@ -2,7 +2,8 @@
 //!
 //! One body for all of them: the cookie says how a function takes its size and gives its block. As a session program
 //! (kernel 6.13) entry and return are one program, and an entry that answers 1 is never told of its return; as two
-//! programs (before), every return is trapped.
+//! programs (before), every return is trapped. The return of a function that may throw is never trapped: it is seen at its
+//! exits.
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_get_func_ip};
@@ -10,13 +11,18 @@ use aya_ebpf::macros::{uprobe, uretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use tracer_common::counter::Counter;
 use tracer_common::event::{AllocationEvent, EventKind, flags};
-use tracer_common::function::{FunctionInfo, IMPOSSIBLE_SIZE_BYTES, Shape};
+use tracer_common::exit::{Condition, ExitInfo};
+use tracer_common::function::{FunctionInfo, IMPOSSIBLE_SIZE_BYTES, Shape, traits};
 use tracer_common::live::{LiveBlock, LiveKey};
 use tracer_common::stack::NO_STACK;
 
-use crate::call::{Registers, Thread, is_traced_call, read_user};
+use crate::call::{
+    Registers, Thread, forget_thrown, is_alive, is_traced_call, read_register, read_user,
+};
 use crate::counters::{add, count};
-use crate::maps::{Call, FUNCTIONS, IN_FLIGHT, LIVE, SAMPLE_MEAN_BYTES, call_flags};
+use crate::maps::{
+    Call, EXITS, FUNCTIONS, IN_FLIGHT, LIVE, SAMPLE_MEAN_BYTES, SUSPENDED, call_flags,
+};
 use crate::sample::{Decision, decide};
 use crate::stack::{WITH_LOOP, WITHOUT_LOOP};
 use crate::{emit, private_stack, stack};
@@ -65,6 +71,40 @@ pub fn allocate_leave(context: RetProbeContext) -> u32 {
     0
 }
 
+/// An exit of a function that may throw: an instruction on the way to a return, with the block in a register. Other
+/// functions may pass it too.
+#[uprobe]
+pub fn allocate_exit(context: ProbeContext) -> u32 {
+    private_stack::decline();
+    // SAFETY: the helper takes the program's own context.
+    let exit = unsafe { bpf_get_attach_cookie(context.as_ptr()) };
+    let Some(exit) = EXITS.get(exit as u32) else { return 0 };
+    let thread = Thread::current();
+    let registers = Registers::read(&context);
+    for key in [thread.tid, thread.tid | SUSPENDED] {
+        // SAFETY: the element belongs to this thread.
+        let Some(call) = (unsafe { IN_FLIGHT.get(key) }) else { continue };
+        if !is_leaving(call, exit, &registers) {
+            continue;
+        }
+        let call = *call;
+        let _ = IN_FLIGHT.remove(key);
+        // A place that cannot be read does not exist: userspace checks it.
+        end(thread, &call, read_register(&context, exit.register_offset).unwrap_or(0));
+        break;
+    }
+    0
+}
+
+/// Whether it is this call that passes an exit: it stands where the call was entered, with the same return address.
+#[inline(always)]
+fn is_leaving(call: &Call, exit: &ExitInfo, registers: &Registers) -> bool {
+    call.flags & call_flags::BY_EXITS != 0
+        && registers.sp.wrapping_add(exit.stack_bytes) == call.sp
+        && is_alive(call)
+        && Condition(exit.condition).holds(registers.flags)
+}
+
 /// The size and the block that a call passes. `None` when the size cannot be had: the call is going to fail.
 #[inline(always)]
 fn arguments(shape: Shape, registers: &Registers) -> Option<(u64, u64)> {
@@ -74,7 +114,7 @@ fn arguments(shape: Shape, registers: &Registers) -> Option<(u64, u64)> {
         Shape::CountSize => (product(first, second)?, 0),
         Shape::AlignmentSize => (second, 0),
         Shape::OutAlignmentSize => (third, first),
-        Shape::Resize => (second, first),
+        Shape::Resize | Shape::ResizeInPlace => (second, first),
         Shape::ResizeCount => (product(second, third)?, first),
         Shape::Release => return None,
     };
@@ -108,9 +148,13 @@ fn enter<const LOOP: bool>(context: &ProbeContext, registers: &Registers) -> boo
         return false;
     };
     let thread = Thread::current();
+    if info.traits & traits::MEETS_EXITS != 0 {
+        forget_thrown(thread, registers);
+    }
     let mut call = Call {
         sp: registers.sp,
         ip: registers.ip,
+        return_address: 0,
         function,
         size_bytes,
         old_address: address,
@@ -118,6 +162,11 @@ fn enter<const LOOP: bool>(context: &ProbeContext, registers: &Registers) -> boo
         flags: 0,
         old_block: LiveBlock { size_bytes: 0, stack_id: 0, at_ns: 0 },
     };
+    if info.traits & traits::LEAVES_BY_EXITS != 0 {
+        let Some(return_address) = read_user(registers.sp) else { return false };
+        call.return_address = return_address;
+        call.flags = call_flags::BY_EXITS;
+    }
     let wanted = if SAMPLE_MEAN_BYTES.load() == 0 {
         choose_all(thread, registers, info, shape, &mut call)
     } else {
@@ -138,7 +187,7 @@ fn choose_all(
     if !is_traced_call(thread, registers, info) {
         return false;
     }
-    call.flags = call_flags::RECORDED;
+    call.flags |= call_flags::RECORDED;
     if shape.resizes() && call.old_address != 0 {
         call.flags |= call_flags::WITHDRAWN;
     }
@@ -156,7 +205,7 @@ fn choose_sampled(
 ) -> bool {
     let mean_bytes = SAMPLE_MEAN_BYTES.load();
     match decide(thread, registers, info, shape, call.size_bytes, mean_bytes) {
-        Decision::Sampled => call.flags = call_flags::RECORDED,
+        Decision::Sampled => call.flags |= call_flags::RECORDED,
         Decision::Unsampled => {}
         Decision::Nested => {
             count(Counter::NestedCalls);
@@ -166,7 +215,7 @@ fn choose_sampled(
     let key = LiveKey { tgid: thread.tgid, reserved: 0, address: call.old_address };
     // SAFETY: the block is outstanding and its owner is here, so nobody else changes the element.
     let old = if shape.resizes() { unsafe { LIVE.get(key) }.copied() } else { None };
-    if call.flags == 0 && old.is_none() {
+    if call.flags & call_flags::RECORDED == 0 && old.is_none() {
         return false;
     }
     if !is_traced_call(thread, registers, info) {
@@ -210,26 +259,34 @@ fn leave(registers: &Registers) {
         return;
     }
     let _ = IN_FLIGHT.remove(thread.tid);
+    end(thread, &call, registers.result);
+}
+
+/// Ends a call that gave `result`.
+#[inline(always)]
+fn end(thread: Thread, call: &Call, result: u64) {
     let shape = FUNCTIONS.get(call.function as u32).and_then(|info| Shape::from_number(info.shape));
     let Some(shape) = shape else { return };
-    let address = if matches!(shape, Shape::OutAlignmentSize) {
-        out_parameter(registers, &call)
-    } else {
-        registers.result
+    let address = match shape {
+        Shape::OutAlignmentSize => out_parameter(result, call),
+        // It has failed when there are fewer bytes than asked for.
+        Shape::ResizeInPlace if result < call.size_bytes => 0,
+        Shape::ResizeInPlace => call.old_address,
+        _ => result,
     };
     if call.flags & call_flags::WITHDRAWN != 0 {
-        end_resize(thread, &call, address);
+        end_resize(thread, call, address);
     } else if address == 0 {
         count(Counter::FailedCalls);
     } else {
-        end_allocation(thread, &call, address, EventKind::Allocated);
+        end_allocation(thread, call, address, EventKind::Allocated);
     }
 }
 
 /// The block that posix_memalign stored, 0 when it failed.
 #[inline(always)]
-fn out_parameter(registers: &Registers, call: &Call) -> u64 {
-    if registers.result as u32 != 0 {
+fn out_parameter(result: u64, call: &Call) -> u64 {
+    if result as u32 != 0 {
         return 0;
     }
     read_user(call.old_address).unwrap_or_else(|| {

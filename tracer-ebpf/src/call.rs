@@ -1,9 +1,13 @@
 //! Calls between entry and return, and which calls are made by another hooked function.
 //!
 //! reallocarray calls realloc, which calls malloc or free. Only the outermost call counts. A call is nested when the
-//! outer one is still there (the return trampoline that the kernel put in place of its return address says so) and
-//! the caller is the allocator itself. A longjmp leaves an outer call behind that never returns: it is recognised and
-//! counted, not obeyed.
+//! outer one is still there and the caller is the allocator itself. The outer one is there while its return address is on
+//! the stack, or the return trampoline that the kernel put in its place. A longjmp leaves an outer call behind that never
+//! returns: it is recognised and counted, not obeyed.
+//!
+//! operator new calls functions that are not its own: a new-handler, or those that make an exception. What they allocate
+//! counts, and operator new waits for it, suspended. All its ways out but an exception are watched, so that a call left
+//! behind has thrown and gave no block.
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::pt_regs;
@@ -11,12 +15,12 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_pro
 use aya_ebpf::programs::ProbeContext;
 use tracer_common::counter::Counter;
 use tracer_common::event::EventKind;
-use tracer_common::function::FunctionInfo;
+use tracer_common::function::{FunctionInfo, traits};
 use tracer_common::live::LiveKey;
 
 use crate::counters::{add, count};
 use crate::emit;
-use crate::maps::{Call, IN_FLIGHT, LIVE, SAMPLE_MEAN_BYTES, TARGETS, call_flags};
+use crate::maps::{Call, IN_FLIGHT, LIVE, SAMPLE_MEAN_BYTES, SUSPENDED, TARGETS, call_flags};
 
 /// The thread that runs the probed instruction.
 #[derive(Clone, Copy)]
@@ -49,6 +53,8 @@ pub struct Registers {
     pub sp: u64,
     /// Frame pointer.
     pub fp: u64,
+    /// Flags of the processor.
+    pub flags: u64,
 }
 
 impl Registers {
@@ -63,6 +69,7 @@ impl Registers {
             ip: regs.rip,
             sp: regs.rsp,
             fp: regs.rbp,
+            flags: regs.eflags,
         }
     }
 }
@@ -105,30 +112,102 @@ pub fn is_traced_call(thread: Thread, registers: &Registers, info: &FunctionInfo
 /// block told as abandoned.
 #[inline(always)]
 fn is_nested(thread: Thread, registers: &Registers, info: &FunctionInfo) -> bool {
+    if info.traits & traits::MEETS_EXITS != 0 {
+        // SAFETY: as below.
+        let waiting = unsafe { IN_FLIGHT.get(thread.tid | SUSPENDED) };
+        if waiting.is_some_and(|waiting| is_forwarded(registers, waiting, info)) {
+            return true;
+        }
+    }
     // SAFETY: the element belongs to this thread; nobody else writes or removes it while the thread is here.
     let Some(outer) = (unsafe { IN_FLIGHT.get(thread.tid) }) else {
         return false;
     };
-    if registers.sp <= outer.sp && is_forwarded(registers, outer, info) {
+    if is_forwarded(registers, outer, info) {
         return true;
     }
     let outer = *outer;
-    abandon(thread, &outer);
+    if leaves_by_exits(&outer) && registers.sp < outer.sp && is_alive(&outer) {
+        suspend(thread, &outer);
+    } else {
+        abandon(thread, &outer);
+    }
     false
+}
+
+/// Makes room for a call that a function which may throw makes of somebody else's.
+#[inline(always)]
+fn suspend(thread: Thread, call: &Call) {
+    let key = thread.tid | SUSPENDED;
+    // SAFETY: the element belongs to this thread.
+    if let Some(before) = unsafe { IN_FLIGHT.get(key) }
+        && before.sp > call.sp
+        && is_alive(before)
+    {
+        // There is room for one: whatever it gives will not be seen.
+        count(Counter::MissedReturns);
+        add(Counter::MissedReturnBytes, before.size_bytes);
+    }
+    let _ = IN_FLIGHT.remove(thread.tid);
+    if IN_FLIGHT.insert(key, call, 0).is_err() {
+        count(Counter::MissedReturns);
+        add(Counter::MissedReturnBytes, call.size_bytes);
+    }
+}
+
+/// Forgets calls that an exception has ended, at the entry of a call that can pass their exits: their place on the stack is
+/// this call's now.
+#[inline(always)]
+pub fn forget_thrown(thread: Thread, registers: &Registers) {
+    for key in [thread.tid, thread.tid | SUSPENDED] {
+        // SAFETY: the element belongs to this thread.
+        let Some(call) = (unsafe { IN_FLIGHT.get(key) }) else { continue };
+        // At the same place, only another function that it has jumped to leaves it alive.
+        let is_over = call.sp < registers.sp
+            || call.sp == registers.sp && (call.ip == registers.ip || !is_alive(call));
+        if leaves_by_exits(call) && is_over {
+            let _ = IN_FLIGHT.remove(key);
+            count(Counter::FailedCalls);
+        }
+    }
+}
+
+#[inline(always)]
+fn leaves_by_exits(call: &Call) -> bool {
+    call.flags & call_flags::BY_EXITS != 0
+}
+
+/// Whether the call has not returned, by what is on the stack.
+#[inline(always)]
+pub fn is_alive(call: &Call) -> bool {
+    let Some(return_address) = read_user(call.sp) else { return false };
+    if leaves_by_exits(call) {
+        return_address == call.return_address
+    } else {
+        is_trampoline(return_address)
+    }
+}
+
+/// Whether a function that stands at the same place on the stack was reached from the outer one by a jump: both share the
+/// return address, which is the trampoline when the outer one's return is trapped. When it is not, a second call from the
+/// same place looks the same, but for the function.
+#[inline(always)]
+fn is_jumped_to(registers: &Registers, outer: &Call, return_address: u64) -> bool {
+    is_trampoline(return_address)
+        || return_address == outer.return_address && registers.ip != outer.ip
 }
 
 /// Whether the outer call is alive and this one is made by the allocator.
 #[inline(always)]
 fn is_forwarded(registers: &Registers, outer: &Call, info: &FunctionInfo) -> bool {
-    let (Some(return_address), Some(outer_return)) = (read_user(registers.sp), read_user(outer.sp))
-    else {
-        return false;
-    };
-    if !is_trampoline(outer_return) {
+    if registers.sp > outer.sp || !is_alive(outer) {
         return false;
     }
-    // A jump instead of a call: both share the return address, which is the trampoline by now.
-    registers.sp == outer.sp || is_in_text(registers.ip, info, return_address)
+    let Some(return_address) = read_user(registers.sp) else { return false };
+    if registers.sp == outer.sp {
+        return is_jumped_to(registers, outer, return_address);
+    }
+    is_in_text(registers.ip, info, return_address)
 }
 
 #[inline(always)]
@@ -149,6 +228,10 @@ pub fn is_trampoline(return_address: u64) -> bool {
 #[inline(always)]
 pub fn abandon(thread: Thread, call: &Call) {
     let _ = IN_FLIGHT.remove(thread.tid);
+    if leaves_by_exits(call) {
+        count(Counter::FailedCalls);
+        return;
+    }
     count(Counter::MissedReturns);
     add(Counter::MissedReturnBytes, call.size_bytes);
     if call.flags & call_flags::WITHDRAWN != 0 {

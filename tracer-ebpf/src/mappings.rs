@@ -15,7 +15,7 @@ use tracer_common::event::EventKind;
 use tracer_common::mapping::{MappingEvent, flags};
 use tracer_common::stack::NO_STACK;
 
-use crate::call::{Registers, Thread, is_trampoline, read_user};
+use crate::call::{Registers, Thread, is_alive};
 use crate::counters::{add, count};
 use crate::maps::{EVENTS, IN_FLIGHT, TARGETS};
 use crate::{emit, stack};
@@ -156,6 +156,7 @@ fn name_caller(thread: Thread, registers: &pt_regs, event: &mut MappingEvent) {
         ip: registers.rip,
         sp: registers.rsp,
         fp: registers.rbp,
+        flags: registers.eflags,
     };
     event.stack_id = stack::capture_inside(thread, &registers);
 }
@@ -166,7 +167,7 @@ fn name_caller(thread: Thread, registers: &pt_regs, event: &mut MappingEvent) {
 fn is_inside_allocator(thread: Thread, sp: u64) -> bool {
     // SAFETY: the element belongs to this thread.
     let Some(call) = (unsafe { IN_FLIGHT.get(thread.tid) }) else { return false };
-    sp <= call.sp && read_user(call.sp).is_some_and(is_trampoline)
+    sp <= call.sp && is_alive(call)
 }
 
 #[inline(always)]

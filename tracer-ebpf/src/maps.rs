@@ -5,10 +5,11 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use tracer_common::counter::COUNTERS;
+use tracer_common::exit::ExitInfo;
 use tracer_common::function::FunctionInfo;
 use tracer_common::golang::GoRuntime;
 use tracer_common::limits::{
-    MAX_FUNCTIONS, MAX_GO_RUNTIMES, MAX_IN_FLIGHT, MAX_PROBE_POINTS, MAX_TARGETS, MAX_UNWIND_PAGES,
+    MAX_EXITS, MAX_FUNCTIONS, MAX_GO_RUNTIMES, MAX_IN_FLIGHT, MAX_PROBE_POINTS, MAX_TARGETS, MAX_UNWIND_PAGES,
     MAX_UNWIND_ROWS, MAX_UNWIND_RULES, REMEMBERED_RULES, STACK_SLOTS, STACK_WINDOW_WORDS,
 };
 use tracer_common::live::{LiveBlock, LiveKey};
@@ -29,6 +30,10 @@ pub static FUNCTIONS: Array<FunctionInfo> = Array::with_max_entries(MAX_FUNCTION
 #[map]
 pub static GO_RUNTIMES: Array<GoRuntime> = Array::with_max_entries(MAX_GO_RUNTIMES, 0);
 
+/// Where functions that may throw leave, by cookie. Userspace writes before it attaches; programs read.
+#[map]
+pub static EXITS: Array<ExitInfo> = Array::with_max_entries(MAX_EXITS, 0);
+
 /// Static probe points by cookie. Userspace writes before it attaches; programs read.
 #[map]
 pub static PROBE_POINTS: Array<ProbePoint> = Array::with_max_entries(MAX_PROBE_POINTS, 0);
@@ -37,7 +42,8 @@ pub static PROBE_POINTS: Array<ProbePoint> = Array::with_max_entries(MAX_PROBE_P
 #[map]
 pub static TARGETS: HashMap<u32, TargetRow> = HashMap::with_max_entries(MAX_TARGETS, 0);
 
-/// Calls of hooked functions that have not returned, by thread. Only programs use it.
+/// Calls of hooked functions that have not returned, by thread; suspended ones by thread and [`SUSPENDED`]. Only programs
+/// use it.
 #[map]
 pub static IN_FLIGHT: HashMap<u32, Call> = HashMap::with_max_entries(MAX_IN_FLIGHT, 0);
 
@@ -88,6 +94,9 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 #[map]
 pub static COUNTERS_BY_CPU: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
+/// Added to a thread's number: its call that waits for another one, not its own, to end.
+pub const SUSPENDED: u32 = 1 << 31;
+
 /// A call of a hooked function between its entry and its return.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -96,6 +105,8 @@ pub struct Call {
     pub sp: u64,
     /// The probed instruction.
     pub ip: u64,
+    /// Where it returns to, if the return is not trapped; else 0.
+    pub return_address: u64,
     /// Cookie of the function.
     pub function: u64,
     /// Bytes requested.
@@ -116,6 +127,8 @@ pub mod call_flags {
     pub const RECORDED: u64 = 1;
     /// The old block is followed and was withdrawn.
     pub const WITHDRAWN: u64 = 2;
+    /// The function is seen to leave by its exits: its return is not trapped.
+    pub const BY_EXITS: u64 = 4;
 }
 
 /// Poisson countdown of one CPU, and the last call that was not sampled but may forward to another hooked function.

@@ -10,7 +10,7 @@ use tracer_common::target::TargetRow;
 use crate::call::{Thread, abandon};
 use crate::counters::count;
 use crate::emit;
-use crate::maps::{CODE_MAPS, IN_FLIGHT, TARGETS};
+use crate::maps::{CODE_MAPS, IN_FLIGHT, SUSPENDED, TARGETS};
 
 /// Bit of `clone_flags` that makes a thread and not a process (include/uapi/linux/sched.h).
 const CLONE_THREAD: u64 = 0x0001_0000;
@@ -24,6 +24,7 @@ pub fn process_executes(context: RawTracePointContext) -> u32 {
     }
     info!(&context, "process {} runs another program", thread.tgid);
     let _ = IN_FLIGHT.remove(thread.tid);
+    let _ = IN_FLIGHT.remove(thread.tid | SUSPENDED);
     // Its code is another now: frame pointers have to do until userspace has read the new mappings.
     let _ = CODE_MAPS.remove(thread.tgid);
     let _ = TARGETS.insert(thread.tgid, TargetRow { code_version: 0, stack_copies_left: 0 }, 0);
@@ -41,6 +42,7 @@ pub fn thread_exits(_context: RawTracePointContext) -> u32 {
     if let Some(call) = (unsafe { IN_FLIGHT.get(thread.tid) }).copied() {
         abandon(thread, &call);
     }
+    let _ = IN_FLIGHT.remove(thread.tid | SUSPENDED);
     0
 }
 

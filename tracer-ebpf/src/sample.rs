@@ -1,7 +1,7 @@
 //! Which allocations are recorded, decided at entry: an allocation that is not costs the bare trap.
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
-use tracer_common::function::{FunctionInfo, Shape};
+use tracer_common::function::{FunctionInfo, Shape, traits};
 use tracer_common::limits::MAX_FORWARD_BYTES;
 use tracer_common::sampling::interval_bytes;
 
@@ -46,7 +46,7 @@ pub fn decide(
         sampler.left_bytes = interval_bytes(random(), mean_bytes);
         return Decision::Sampled;
     }
-    if shape.resizes() {
+    if shape.resizes() || info.traits & traits::MEETS_EXITS != 0 {
         remember_outer(thread, registers, info, sampler);
     }
     Decision::Unsampled

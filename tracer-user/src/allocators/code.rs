@@ -44,19 +44,19 @@ mod tests {
     use tracer_common::function::Shape;
 
     use super::*;
-    use crate::allocators::Hook;
+    use crate::allocators::{Hook, Manner};
 
     #[test]
     fn what_lies_between_is_known_of_glibc_only() {
         let hook = |address| Hook {
             name: "malloc".into(),
             shape: Shape::Size,
+            manner: Manner::Returns,
             address: ElfAddr(address),
             size_bytes: 0x10,
         };
         let named = |name: &str, addresses: [u64; 2]| {
-            let allocator =
-                Allocator { name: name.into(), hooks: addresses.map(hook).to_vec(), unseen: None };
+            let allocator = Allocator { name: name.into(), hooks: addresses.map(hook).to_vec() };
             AllocatorCode::of(&allocator)
         };
         let holds = |code: &AllocatorCode, address| code.contains(ElfAddr(address));

@@ -6,10 +6,9 @@ use std::os::unix::fs::FileExt as _;
 use tracer_common::function::Shape;
 
 use crate::allocators::named::NamedFunction;
-use crate::allocators::{Hook, glibc, hooks, is_known, operator_new};
+use crate::allocators::{Hook, glibc, hooks, is_known};
 use crate::target::Module;
-use crate::target::elf::Elf;
-use crate::target::symbols::{Symbol, select_functions};
+use crate::target::symbols::select_functions;
 
 /// An allocator found in a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +17,6 @@ pub struct Allocator {
     pub name: String,
     /// Its functions.
     pub hooks: Vec<Hook>,
-    /// What of it is not seen, in words.
-    pub unseen: Option<String>,
 }
 
 /// Most that is read of a file to tell which allocator it holds, bytes.
@@ -28,11 +25,8 @@ const MAX_READ_BYTES: u64 = 64 << 20;
 /// The allocator in a module; `None` if there is none, or its file cannot be read.
 pub fn discover(module: &Module, named: &[NamedFunction]) -> Option<Allocator> {
     let file = module.file.as_ref()?;
-    let mut wanted = |name: &str| {
-        name == operator_new::NAME
-            || is_known(name)
-            || named.iter().any(|function| function.name == name)
-    };
+    let mut wanted =
+        |name: &str| is_known(name) || named.iter().any(|function| function.name == name);
     let defined = select_functions(file, &mut wanted).ok()?;
     let mut hooks = hooks(&defined, named);
     if hooks.is_empty() {
@@ -45,27 +39,7 @@ pub fn discover(module: &Module, named: &[NamedFunction]) -> Option<Allocator> {
         // hooked, and in glibc 2.36 it has no instruction that the kernel emulates.
         hooks.retain(|hook| hook.shape != Shape::ResizeCount);
     }
-    let unseen = unseen(file, &defined, &hooks);
-    Some(Allocator { name, hooks, unseen })
-}
-
-/// What the hooks do not see.
-fn unseen(file: &File, defined: &[Symbol], hooks: &[Hook]) -> Option<String> {
-    let new = operator_new::find(defined)?;
-    let elf = Elf::read(file).ok()?;
-    let segment = elf.segments.iter().find(|segment| {
-        segment.executable && new.address.0.wrapping_sub(segment.address.0) < segment.file_size
-    })?;
-    let mut code = vec![0; new.size.min(operator_new::MOST_CODE_BYTES) as usize];
-    let position = segment.file_offset.0 + (new.address.0 - segment.address.0);
-    let read = file.read_at(&mut code, position).ok()?;
-    code.truncate(read);
-    let giving: Vec<_> = hooks.iter().map(|hook| hook.address).collect();
-    (!operator_new::may_reach(&code, new.address, &giving)).then(|| {
-        "blocks from its C++ operator new are not seen, only those from malloc and the like: \
-         operator new throws, and no exception can pass a return probe"
-            .to_owned()
-    })
+    Some(Allocator { name, hooks })
 }
 
 /// What the C library's own words in a file's contents say.

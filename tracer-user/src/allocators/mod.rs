@@ -4,10 +4,10 @@
 //! does and not by which allocator it belongs to: malloc is malloc in glibc, musl and whatever replaces them.
 
 pub mod code;
+pub mod cxx;
 pub mod discover;
 pub mod glibc;
 pub mod named;
-pub mod operator_new;
 pub mod usdt;
 
 use tracer_common::function::Shape;
@@ -23,10 +23,24 @@ pub struct Hook {
     pub name: String,
     /// How it takes sizes and blocks.
     pub shape: Shape,
+    /// How it ends.
+    pub manner: Manner,
     /// Where it starts.
     pub address: ElfAddr,
     /// Its length, bytes; 0 when the symbol does not tell.
     pub size_bytes: u64,
+}
+
+/// How a function ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// It returns: so do all of the C interface.
+    #[default]
+    Returns,
+    /// It returns; it may do no more than hand the call on to another hooked function.
+    MayForward,
+    /// The same, and it throws an exception when there is no memory.
+    Throws,
 }
 
 /// A name that a module may define, and what a function of that name does.
@@ -36,10 +50,22 @@ pub struct Known {
     pub name: &'static str,
     /// What it does.
     pub shape: Shape,
+    /// How it ends.
+    pub manner: Manner,
 }
 
 const fn known(name: &'static str, shape: Shape) -> Known {
-    Known { name, shape }
+    Known { name, shape, manner: Manner::Returns }
+}
+
+/// A function that throws when there is no memory.
+const fn throwing(name: &'static str, shape: Shape) -> Known {
+    Known { manner: Manner::Throws, ..known(name, shape) }
+}
+
+/// A function that may do no more than hand the call on.
+const fn forwarding(name: &'static str, shape: Shape) -> Known {
+    Known { manner: Manner::MayForward, ..known(name, shape) }
 }
 
 /// The C allocation interface, standard and historical names alike; C23 brought the sized frees.
@@ -55,17 +81,17 @@ pub const KNOWN: [Known; 13] = [
     known("pvalloc", Shape::Size),
     known("free", Shape::Release),
     known("cfree", Shape::Release),
-    known("free_sized", Shape::Release),
-    known("free_aligned_sized", Shape::Release),
+    forwarding("free_sized", Shape::Release),
+    forwarding("free_aligned_sized", Shape::Release),
 ];
 
-/// What allocators offer beside it: jemalloc's (`jemalloc.h`, 5.3), then mimalloc's (`mimalloc.h`, 2.0). Functions that throw are
-/// not among them: a return probe on one would end the program that they throw through.
-const FURTHER: [Known; 15] = [
+/// What allocators offer beside it: jemalloc's (`jemalloc.h`, 5.3), then mimalloc's (`mimalloc.h`, 2.0).
+const FURTHER: [Known; 21] = [
     known("mallocx", Shape::Size),
     known("rallocx", Shape::Resize),
-    known("dallocx", Shape::Release),
-    known("sdallocx", Shape::Release),
+    known("xallocx", Shape::ResizeInPlace),
+    forwarding("dallocx", Shape::Release),
+    forwarding("sdallocx", Shape::Release),
     known("zalloc", Shape::Size),
     known("mallocn", Shape::CountSize),
     known("reallocn", Shape::ResizeCount),
@@ -75,8 +101,13 @@ const FURTHER: [Known; 15] = [
     known("malloc_aligned", Shape::Size),
     known("zalloc_aligned", Shape::Size),
     known("realloc_aligned", Shape::Resize),
-    known("free_size", Shape::Release),
-    known("free_aligned", Shape::Release),
+    forwarding("free_size", Shape::Release),
+    forwarding("free_aligned", Shape::Release),
+    throwing("new", Shape::Size),
+    throwing("new_aligned", Shape::Size),
+    throwing("new_n", Shape::CountSize),
+    known("new_nothrow", Shape::Size),
+    known("new_aligned_nothrow", Shape::Size),
 ];
 
 /// What allocators put before these names when they are not to replace the C library's: jemalloc, its Rust crate, mimalloc,
@@ -85,10 +116,12 @@ const PREFIXES: [&str; 5] = ["", "je_", "_rjem_", "mi_", "tc_"];
 
 /// Whether a name is one of an allocator's functions.
 pub fn is_known(name: &str) -> bool {
-    PREFIXES.iter().any(|prefix| {
-        let plain = name.strip_prefix(prefix);
-        plain.is_some_and(|plain| functions(prefix).any(|known| known.name == plain))
-    })
+    let is_operator = cxx::FUNCTIONS.iter().any(|known| known.name == name);
+    is_operator
+        || PREFIXES.iter().any(|prefix| {
+            let plain = name.strip_prefix(prefix);
+            plain.is_some_and(|plain| functions(prefix).any(|known| known.name == plain))
+        })
 }
 
 /// The functions that come with a prefix. Names such as `zalloc` and `free_size` mean nothing without one.
@@ -98,7 +131,7 @@ fn functions(prefix: &str) -> impl Iterator<Item = Known> {
 }
 
 /// How many of [`FURTHER`] are jemalloc's, which has them without a prefix, too.
-const JEMALLOC: usize = 4;
+const JEMALLOC: usize = 5;
 
 /// Hooks for a module that defines these functions: none unless it can both give out blocks and take them back. What the
 /// user names is hooked in any case.
@@ -108,12 +141,12 @@ const JEMALLOC: usize = 4;
 pub fn hooks(defined: &[Symbol], named: &[NamedFunction]) -> Vec<Hook> {
     let mut hooks: Vec<Hook> = Vec::new();
     for function in named {
-        add(&mut hooks, defined, &function.name, function.shape);
+        add(&mut hooks, defined, &function.name, known("", function.shape));
     }
     for prefix in PREFIXES {
         let mut family = Vec::new();
         for known in functions(prefix) {
-            add(&mut family, defined, &format!("{prefix}{}", known.name), known.shape);
+            add(&mut family, defined, &format!("{prefix}{}", known.name), known);
         }
         let takes = family.iter().any(|hook| hook.shape == Shape::Release);
         let gives = family.iter().any(|hook| hook.shape == Shape::Size);
@@ -123,16 +156,22 @@ pub fn hooks(defined: &[Symbol], named: &[NamedFunction]) -> Vec<Hook> {
             hooks.extend(new);
         }
     }
+    if !hooks.is_empty() {
+        for operator in cxx::FUNCTIONS {
+            add(&mut hooks, defined, operator.name, operator);
+        }
+    }
     hooks
 }
 
-fn add(hooks: &mut Vec<Hook>, defined: &[Symbol], name: &str, shape: Shape) {
+fn add(hooks: &mut Vec<Hook>, defined: &[Symbol], name: &str, known: Known) {
     let function = defined.iter().find(|function| function.name == name && !function.indirect);
     let Some(function) = function else { return };
     if hooks.iter().all(|hook| hook.address != function.address) {
         hooks.push(Hook {
             name: name.to_owned(),
-            shape,
+            shape: known.shape,
+            manner: known.manner,
             address: function.address,
             size_bytes: function.size,
         });

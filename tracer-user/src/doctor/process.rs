@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Finding;
+use crate::allocators::cxx::readable;
 use crate::allocators::discover::discover;
 use crate::allocators::usdt::samplers;
 use crate::golang::{GoError, GoProcess};
@@ -57,7 +58,9 @@ fn allocators(target: &Target, modules: &ModuleTable) -> Finding {
         .iter()
         .filter_map(|(_, module)| {
             let allocator = discover(module, &[])?;
-            let functions: Vec<_> = allocator.hooks.iter().map(|hook| hook.name.as_str()).collect();
+            let mut functions: Vec<_> =
+                allocator.hooks.iter().map(|hook| readable(&hook.name)).collect();
+            functions.dedup();
             Some(format!(
                 "{} in {}: {}",
                 allocator.name,

@@ -18,6 +18,10 @@ use crate::target::{FileOffset, Pid};
 pub enum Moment {
     /// A function takes a block back.
     Release,
+    /// A function that may throw is about to return.
+    Exit,
+    /// A function that may throw is entered.
+    Entry,
     /// A function that gives out blocks is entered; its return is wanted too.
     Allocation,
     /// The process's own sampler tells of a free.
@@ -32,8 +36,10 @@ pub enum Moment {
 
 impl Moment {
     /// In the order of attaching. Ends first: a block given out before they are watched would seem to live for ever.
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::Release,
+        Self::Exit,
+        Self::Entry,
         Self::Allocation,
         Self::ReportedRelease,
         Self::ReportedAllocation,
@@ -161,6 +167,8 @@ impl Programs {
         let report = if self.is_early { REPORT_EARLY } else { "report_allocation" };
         match moment {
             Moment::Release => vec![part("release_enter", false)],
+            Moment::Exit => vec![part("allocate_exit", false)],
+            Moment::Entry => vec![enter],
             Moment::Allocation if self.kind == LinkKind::Session => {
                 let attach_type = AttachType::UprobeSession;
                 vec![Part { program: "allocate_both", attach_type, at_return: false }]

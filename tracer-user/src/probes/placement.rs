@@ -48,7 +48,7 @@ pub fn place(code: &[u8], start: u64) -> Placement {
     Placement { offset: 0, single_stepped: true }
 }
 
-fn is_emulated(instruction: &Instruction) -> bool {
+pub(super) fn is_emulated(instruction: &Instruction) -> bool {
     match instruction.mnemonic() {
         Mnemonic::Nop => {
             instruction.code() != Code::Nopw && instruction.code() != Code::Nopd

@@ -1,6 +1,7 @@
 //! Plain data of the contract, allowed into aya's maps.
 
 use aya::Pod;
+use tracer_common::exit::ExitInfo;
 use tracer_common::function::FunctionInfo;
 use tracer_common::golang::GoRuntime;
 use tracer_common::live::{LiveBlock, LiveKey};
@@ -22,6 +23,8 @@ macro_rules! plain_data {
 plain_data! {
     /// A row of the function table.
     FunctionRow(FunctionInfo);
+    /// A row of the table of exits.
+    ExitRow(ExitInfo);
     /// A row of the table of static probe points.
     PointRow(ProbePoint);
     /// A row of the table of Go runtimes.

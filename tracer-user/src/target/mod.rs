@@ -10,6 +10,7 @@ mod debug_links;
 pub mod elf;
 mod file_bytes;
 pub mod image;
+pub mod imports;
 pub mod mapped;
 pub mod maps;
 pub mod memory;

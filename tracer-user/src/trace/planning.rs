@@ -1,23 +1,25 @@
 //! What is attached in each module, planned once for every target that maps it; and the kernel's tables that explain the
 //! places.
 
-use std::os::unix::fs::FileExt as _;
+use std::collections::BTreeSet;
 
 use aya::Pod;
 use aya::maps::{Array, MapData};
 use tracer_common::function::Shape;
 use tracer_common::golang::GoRuntime;
-use tracer_common::limits::{MAX_FUNCTIONS, MAX_GO_RUNTIMES, MAX_PROBE_POINTS};
+use tracer_common::limits::{MAX_EXITS, MAX_FUNCTIONS, MAX_GO_RUNTIMES, MAX_PROBE_POINTS};
 
 use crate::allocators::code::AllocatorCode;
+use crate::allocators::cxx::readable;
 use crate::allocators::discover::{Allocator, discover};
 use crate::allocators::named::NamedFunction;
 use crate::allocators::usdt::{Provider, Sampler, Tells, samplers};
 use crate::fault::Fault;
 use crate::probes::attach::{Moment, Placed};
+use crate::probes::module_code::ModuleCode;
 use crate::probes::object::KernelObject;
-use crate::probes::plan::{self, Site, TextSegment};
-use crate::sys::pod::{FunctionRow, PointRow, RuntimeRow};
+use crate::probes::plan::{ExitSite, Plan, Site, plan};
+use crate::sys::pod::{ExitRow, FunctionRow, PointRow, RuntimeRow};
 use crate::target::elf::Elf;
 use crate::target::{FileOffset, Module};
 use crate::trace::kernel::unusable;
@@ -104,6 +106,7 @@ impl PlannedSampler {
 /// The kernel's tables of places.
 pub struct Tables {
     functions: Table<FunctionRow>,
+    exits: Table<ExitRow>,
     points: Table<PointRow>,
     runtimes: Table<RuntimeRow>,
 }
@@ -113,6 +116,7 @@ impl Tables {
     pub fn open(object: &mut KernelObject) -> Result<Self, Fault> {
         Ok(Self {
             functions: Table::open(object, "FUNCTIONS", MAX_FUNCTIONS)?,
+            exits: Table::open(object, "EXITS", MAX_EXITS)?,
             points: Table::open(object, "PROBE_POINTS", MAX_PROBE_POINTS)?,
             runtimes: Table::open(object, "GO_RUNTIMES", MAX_GO_RUNTIMES)?,
         })
@@ -146,20 +150,20 @@ impl Tables {
     ) -> Result<Option<PlannedAllocator>, Fault> {
         let Some(file) = &module.file else { return Ok(None) };
         let Ok(elf) = Elf::read(file) else { return Ok(None) };
-        let segments = text_segments(&elf);
-        let read = |offset: FileOffset, bytes: u64| {
-            let mut code = vec![0; bytes as usize];
-            let read = file.read_at(&mut code, offset.0).unwrap_or(0);
-            code.truncate(read);
-            code
-        };
-        let sites = allocator.hooks.iter().filter_map(|hook| plan::site(hook, &segments, read));
-        let sites: Vec<Site> = sites.collect();
-        let notices = allocator_notices(&allocator, &sites);
+        let code = ModuleCode::new(file, &elf);
+        let Plan { sites, exits, stepped_returns, unseen } =
+            plan(&allocator.hooks, code.segments(), &code);
+        let notices = allocator_notices(&allocator.name, &sites, &stepped_returns, &unseen);
         let mut places = Vec::new();
-        for Site { name, shape, offset, info, .. } in sites {
-            let moment = if shape == Shape::Release { Moment::Release } else { Moment::Allocation };
+        for site in sites {
+            let moment = moment(&site);
+            let Site { name, offset, info, .. } = site;
             let cookie = self.functions.add(FunctionRow(info))?;
+            places.push(Place { name, moment, offset, semaphore: None, cookie });
+        }
+        for ExitSite { offset, info } in exits {
+            let (name, moment) = (format!("an exit in {}", allocator.name), Moment::Exit);
+            let cookie = self.exits.add(ExitRow(info))?;
             places.push(Place { name, moment, offset, semaphore: None, cookie });
         }
         let code = AllocatorCode::of(&allocator);
@@ -185,29 +189,50 @@ impl Tables {
     }
 }
 
-fn text_segments(elf: &Elf) -> Vec<TextSegment> {
-    let executable = elf.segments.iter().filter(|segment| segment.executable);
-    let text = executable.map(|segment| TextSegment {
-        address: segment.address.0,
-        offset: segment.file_offset.0,
-        size_bytes: segment.file_size,
-    });
-    text.collect()
+fn moment(site: &Site) -> Moment {
+    match site.shape {
+        Shape::Release => Moment::Release,
+        _ if site.leaves_by_exits() => Moment::Entry,
+        _ => Moment::Allocation,
+    }
 }
 
-fn allocator_notices(allocator: &Allocator, sites: &[Site]) -> Vec<String> {
-    let name = &allocator.name;
-    let unseen = allocator.unseen.iter().map(|what| format!("{name}: {what}"));
-    let mut notices: Vec<String> = unseen.collect();
-    let stepped = sites.iter().filter(|site| site.single_stepped);
-    let stepped: Vec<&str> = stepped.map(|site| site.name.as_str()).collect();
-    if !stepped.is_empty() {
-        notices.push(format!(
-            "{name}: no instruction of {} can be emulated by the kernel, so each call is single-stepped, \
-             about ten times as expensive in a virtual machine",
-            stepped.join(", ")
-        ));
-    }
+fn allocator_notices(
+    name: &str,
+    sites: &[Site],
+    stepped_returns: &[String],
+    unseen: &[String],
+) -> Vec<String> {
+    let mut notices = Vec::new();
+    let mut add = |functions: &[&str], text: &dyn Fn(String) -> String| {
+        let different: BTreeSet<&str> = functions.iter().copied().collect();
+        if !different.is_empty() {
+            let list = different.into_iter().collect::<Vec<_>>().join(", ");
+            notices.push(format!("{name}: {}", text(list)));
+        }
+    };
+    let unseen: Vec<&str> = unseen.iter().map(String::as_str).collect();
+    add(&unseen, &|list| {
+        format!(
+            "blocks from {list} are not seen, only those from malloc and the like: it throws, no exception can pass a return \
+             probe, and not all ways out of it are known"
+        )
+    });
+    let stepped: Vec<&str> =
+        sites.iter().filter(|site| site.single_stepped).map(|site| readable(&site.name)).collect();
+    add(&stepped, &|list| {
+        format!(
+            "no instruction of {list} can be emulated by the kernel, so each call is single-stepped, \
+             about ten times as expensive in a virtual machine"
+        )
+    });
+    let stepped_returns: Vec<&str> = stepped_returns.iter().map(String::as_str).collect();
+    add(&stepped_returns, &|list| {
+        format!(
+            "{list} may throw, so it is probed where it returns, by an instruction that the kernel has to single-step: \
+             its calls are about ten times as expensive in a virtual machine"
+        )
+    });
     notices
 }
 

@@ -6,5 +6,6 @@
 pub mod cache;
 pub mod compile;
 mod expression;
+pub mod functions;
 pub mod pack;
 pub mod walk;
