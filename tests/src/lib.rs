@@ -5,6 +5,7 @@
 //! | [`patience`] | bounded waits for a condition |
 //! | [`capture`] | the output of a program, kept and awaited |
 //! | [`compiler`] | builds the programs of `tests/workloads`, cached under `target/workloads` |
+//! | [`crates`] | builds the workloads that are crates, under `target/crates` |
 //! | [`kernel`] | what the running kernel offers by its version |
 //! | [`debug_info`] | programs whose debug information is in another file |
 //! | [`debug_server`] | a debuginfod server on loopback |
@@ -31,6 +32,7 @@ pub mod allocators;
 pub mod capture;
 pub mod compiler;
 pub mod counts;
+pub mod crates;
 pub mod debug_info;
 pub mod debug_server;
 pub mod golang;
