@@ -6,17 +6,17 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use outlive::allocators::discover::discover;
-use outlive::probes::plan::{self, TextSegment};
+use outlive::probes::module_code::ModuleCode;
+use outlive::probes::plan::{Site, plan};
 use outlive::sys::perf::{self, Probe};
 use outlive::target::elf::Elf;
-use outlive::target::{AddressSpace, FileOffset, Module, ModuleTable, Pid, Target};
+use outlive::target::{AddressSpace, Module, ModuleTable, Pid, Target};
 
 use crate::evidence::Evidence;
 
@@ -76,27 +76,14 @@ fn traps(module: &Module, pid: u32) -> Result<Vec<File>> {
         return Ok(Vec::new());
     };
     let elf = Elf::read(file)?;
-    let executable = elf.segments.iter().filter(|segment| segment.executable);
-    let segments: Vec<TextSegment> = executable
-        .map(|segment| TextSegment {
-            address: segment.address.0,
-            offset: segment.file_offset.0,
-            size_bytes: segment.file_size,
-        })
-        .collect();
+    let code = ModuleCode::new(file, &elf);
+    let planned = plan(&allocator.hooks, code.segments(), &code);
     let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    let read = |offset: FileOffset, bytes: u64| {
-        let mut code = vec![0; bytes as usize];
-        let read = file.read_at(&mut code, offset.0).unwrap_or(0);
-        code.truncate(read);
-        code
-    };
-    let sites = allocator.hooks.iter().filter_map(|hook| plan::site(hook, &segments, read));
-    let trap = |site: plan::Site| {
+    let trap = |site: Site| {
         let probe =
             Probe { path: &path, offset: site.offset.0, semaphore: 0, pid, at_return: false };
         let event = perf::count(&probe);
         event.map(File::from).with_context(|| format!("{} cannot be trapped", site.name))
     };
-    sites.map(trap).collect()
+    planned.sites.into_iter().map(trap).collect()
 }
