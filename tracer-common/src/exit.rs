@@ -32,6 +32,7 @@ impl Condition {
     pub const NONE: Self = Self(0);
 
     /// The opposite; of none, none.
+    #[must_use]
     pub const fn negated(self) -> Self {
         match self.0 {
             0 => self,

@@ -259,9 +259,9 @@ mod tests {
 
     fn found(code: &[u8]) -> Vec<Exit> {
         let fragment = Fragment::new(code);
-        let flow = Flow::explore(&fragment, fragment.start(), &|_| false, false);
+        let flow = Flow::explore(&fragment, Fragment::START, &|_| false, false);
         assert!(flow.is_complete);
-        exits(&flow, fragment.start(), &|_| true)
+        exits(&flow, Fragment::START, &|_| true)
     }
 
     fn place(address: u64, condition: u32, stack_bytes: u64, single_stepped: bool) -> Exit {

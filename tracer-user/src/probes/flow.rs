@@ -218,9 +218,7 @@ impl Fragment {
         Self(code.to_vec())
     }
 
-    pub(super) fn start(&self) -> ElfAddr {
-        ElfAddr(0x1000)
-    }
+    pub(super) const START: ElfAddr = ElfAddr(0x1000);
 }
 
 #[cfg(test)]
@@ -248,7 +246,7 @@ mod tests {
     fn explored(code: &[u8], hooked: u64, is_argument_set: bool) -> Flow {
         let fragment = Fragment::new(code);
         let passes_on = |callee: Callee<'_>| callee == Callee::At(ElfAddr(hooked));
-        Flow::explore(&fragment, fragment.start(), &passes_on, is_argument_set)
+        Flow::explore(&fragment, Fragment::START, &passes_on, is_argument_set)
     }
 
     #[test]

@@ -32,8 +32,7 @@ impl FunctionRanges {
         let mut ranges = Vec::new();
         while let Ok(Some(entry)) = entries.next() {
             let CieOrFde::Fde(partial) = entry else { continue };
-            let parsed =
-                partial.parse(|section, bases, offset| section.cie_from_offset(bases, offset));
+            let parsed = partial.parse(gimli::UnwindSection::cie_from_offset);
             if let Ok(function) = parsed {
                 ranges.push(ElfAddr(function.initial_address())..ElfAddr(function.end_address()));
             }
