@@ -83,6 +83,22 @@ fn blocks_that_do_not_fit_in_the_table_are_counted_as_untracked() {
     assert!(!report.notices().is_empty(), "{report}");
 }
 
+/// Events are lost, but the kernel's table of sampled blocks is whole: what is live is right at the end, too.
+#[test]
+fn sampled_blocks_that_live_are_right_whatever_was_lost() {
+    let further = ["--sample", "1KiB"];
+    let (own, finished) =
+        burst(["20000", "102400", "15000"], &further, &[("OUTLIVE_RING_SIZE", "4KiB")]);
+    let report = finished.with_status(0).report();
+    assert!(report.number("/loss/lost_events") > 0, "the ring is too small; {report}");
+    let totals = report.totals();
+    assert_eq!(
+        (totals.live_count, totals.live_bytes),
+        (own.live_count, own.live_bytes),
+        "{report}"
+    );
+}
+
 #[test]
 fn the_text_report_tells_the_losses_too() {
     let mut workload =

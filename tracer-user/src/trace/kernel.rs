@@ -98,7 +98,6 @@ impl Kernel {
         if let Err(error) = self.targets.remove(&pid.0) {
             tracing::debug!("{pid} was not admitted: {error}");
         }
-        self.forget_live(pid);
         self.unwind.forget(pid);
     }
 

@@ -41,6 +41,7 @@ impl Session {
         let mut patience = if is_last { Patience::last(signals) } else { Patience::None };
         let report = Box::new(self.report(pid, &mut patience, listener).await?);
         self.processes.remove(&pid);
+        self.kernel.forget_live(pid);
         listener(Progress::Report { report, last: true })
     }
 
