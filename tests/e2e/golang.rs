@@ -1,5 +1,7 @@
 //! `outlive snapshot` of Go programs says what the programs say of themselves, record by record, to the byte.
 
+use std::collections::BTreeMap;
+
 use outlive_tests::compiler::{self, line_of};
 use outlive_tests::golang::build::{Build, Profiler, build};
 use outlive_tests::golang::claims::claims;
@@ -256,4 +258,50 @@ fn programs_goroutines_agree_with_their_counts() {
         assert!(seen.is_some(), "{}: {:?}", toolchain.version, both());
         workload.exit();
     });
+}
+
+/// By creation site and state, as the program's own traceback has them; those of the server that tells it come and go.
+#[test]
+fn goroutines_are_the_programs_own() {
+    with_each(|toolchain| {
+        for how in [Build::Plain, Build::PieStripped] {
+            let mut workload = start("goleak", toolchain, how, &[]);
+            assert_eq!(workload.go(100), 90 + 20);
+            let own = || {
+                let mut counts = BTreeMap::new();
+                for goroutine in workload.goroutines() {
+                    let Some(creator) = goroutine.creator else { continue };
+                    if creator.file.ends_with("goleak/main.go") {
+                        *counts.entry((creator.line, goroutine.state)).or_insert(0) += 1;
+                    }
+                }
+                counts
+            };
+            // All have come to where they wait for ever.
+            let settled = await_condition(PATIENCE, || (own().len() == 2).then_some(()));
+            assert!(settled.is_some(), "{}: {:?}", toolchain.version, own());
+            let said = goroutine_counts(workload.pid());
+            assert_eq!(own(), said, "{} {how:?}: its own (left)", toolchain.version);
+            workload.exit();
+        }
+    });
+}
+
+/// What `outlive goroutines` says of those that the program's own source creates.
+fn goroutine_counts(pid: u32) -> BTreeMap<(u64, String), u64> {
+    let pid = pid.to_string();
+    let told = finished(&mut command(["goroutines", &pid, "-f", "json", "-n", "0"])).with_status(0);
+    let report: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");
+    let mut counts = BTreeMap::new();
+    for group in report["groups"].as_array().expect("groups") {
+        let creator = &group["created_by"];
+        if !creator["file"].as_str().is_some_and(|file| file.ends_with("goleak/main.go")) {
+            continue;
+        }
+        for (state, count) in group["states"].as_object().expect("states") {
+            let key = (creator["line"].as_u64().expect("a line"), state.clone());
+            *counts.entry(key).or_insert(0) += count.as_u64().expect("a count");
+        }
+    }
+    counts
 }

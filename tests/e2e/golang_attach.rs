@@ -79,6 +79,25 @@ fn objects_from_before_are_inherited_and_new_ones_are_followed() {
 }
 
 #[test]
+fn every_kind_of_link_follows_the_heap() {
+    with_each(|toolchain| {
+        for kind in ["session", "multi", "single"] {
+            let mut workload = start("mapcache", toolchain, Build::Plain, EVERY_ALLOCATION);
+            workload.go(30);
+            let further = ["--top", "0", "--raw", "--force-link", kind];
+            let outlive = Outlive::attach(&[workload.pid()], &further);
+            assert_eq!(workload.go(20), 50);
+            let report = outlive.stop().with_status(0).report();
+            report.assert_no_loss();
+            let site = site_at(&report, "mapcache/main.go", "payload", 2048);
+            site.assert_live(50, 50 * 2048);
+            assert_eq!(go_number(&site, "inherited_count"), 30, "{report}");
+            workload.exit();
+        }
+    });
+}
+
+#[test]
 fn live_objects_are_the_runtimes_own_at_any_stop() {
     with_each(|toolchain| {
         for name in ["mapcache", "lru", "goleak", "sessions"] {
