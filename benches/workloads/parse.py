@@ -1,13 +1,15 @@
 """A program in Python: reads JSON, searches text, and keeps some of it.
 
-Run with PYTHONMALLOC=malloc, every object is a block of malloc's.
+Run with PYTHONMALLOC=malloc, every object is a block of malloc's. What is kept is never freed: tracers that tell only what is
+outstanding then have something to tell.
 """
 
 import json
+import os
 import re
 
 WORDS = "a map that is only ever written to grows until the killer comes".split()
-ROUNDS = 600
+ROUNDS = 100
 KEPT = 40
 
 
@@ -28,6 +30,8 @@ def main():
     for number in range(ROUNDS):
         kept.append(read(document(number))[:KEPT])
     assert len(kept) == ROUNDS
+    # The interpreter would free everything on its way out.
+    os._exit(0)
 
 
 main()
