@@ -35,8 +35,10 @@ pub(crate) fn measure(
     tracers: &Tracers,
     tracing: Tracing,
 ) -> Result<Measured> {
-    let mut churn = Churn::start(program, threads, &tracers.launcher(tracing)?)?;
-    let tracer = tracers.start(tracing, churn.child.id())?;
+    let mut words = tracers.launcher(tracing)?;
+    words.extend([program.into(), threads.to_string().into()]);
+    let mut churn = Churn::start(&words)?;
+    let tracer = tracers.start(tracing, churn.pid())?;
     churn.window()?;
     let mut least = f64::INFINITY;
     for _ in 0..WINDOWS {
@@ -48,8 +50,8 @@ pub(crate) fn measure(
     Ok(Measured { cost: least, evidence })
 }
 
-/// The running loop; killed when dropped.
-struct Churn {
+/// A running loop; killed when dropped.
+pub(crate) struct Churn {
     child: Child,
     /// Closed to end it.
     ask: Option<ChildStdin>,
@@ -57,18 +59,24 @@ struct Churn {
 }
 
 impl Churn {
-    /// `launcher` is what runs it, if it does not run by itself.
-    fn start(program: &Path, threads: u32, launcher: &[OsString]) -> Result<Self> {
-        let mut words = launcher.iter().map(OsString::as_os_str).chain([program.as_os_str()]);
-        let mut command = Command::new(words.next().context("no program")?);
-        command.args(words).arg(threads.to_string());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    /// Starts a program with its arguments. It waits before its first window.
+    pub(crate) fn start(words: &[OsString]) -> Result<Self> {
+        let (program, arguments) = words.split_first().context("no program")?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
         let ask = child.stdin.take();
         let answer = child.stdout.take().context("churn has no output")?;
         Ok(Self { child, ask, answer: BufReader::new(answer) })
     }
 
-    fn window(&mut self) -> Result<f64> {
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Has it do one window; its answer, nanoseconds for whatever it repeats.
+    pub(crate) fn window(&mut self) -> Result<f64> {
         let ask = self.ask.as_mut().context("churn has no input")?;
         ask.write_all(b"\n").context("churn does not listen")?;
         let mut line = String::new();
@@ -76,8 +84,8 @@ impl Churn {
         line.trim().parse().with_context(|| format!("churn answers `{}`", line.trim()))
     }
 
-    /// What it holds then is never freed.
-    fn finish(mut self) -> Result<()> {
+    /// Lets it end. What it holds then is never freed.
+    pub(crate) fn finish(mut self) -> Result<()> {
         self.ask = None;
         let status = self.child.wait().context("cannot wait for churn")?;
         ensure!(status.success(), "churn ended with {status}");

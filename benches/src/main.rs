@@ -5,6 +5,7 @@
 
 mod churn;
 mod evidence;
+mod golang;
 mod host;
 mod ledger;
 mod listen;
@@ -42,6 +43,8 @@ enum Benchmark {
     Stacks(OfOutlive),
     /// Ten million live blocks, and as many pairs of malloc and free as probes let through
     Ledger(OfOutlive),
+    /// A Go program untraced, followed by outlive, and trapped at every allocation
+    Golang(Golang),
     /// How long naming the stacks of large programs takes
     Symbols(Symbols),
 }
@@ -51,6 +54,25 @@ struct Symbols {
     /// The binary of outlive
     #[arg(long, env = "OUTLIVE_BIN", value_name = "FILE")]
     outlive: PathBuf,
+    /// A directory for what is compiled
+    #[arg(long, value_name = "DIR", default_value = "target/benches")]
+    work: PathBuf,
+    /// How often each measurement is repeated; the least time counts
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Write the results to this page, too
+    #[arg(long, value_name = "FILE")]
+    document: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct Golang {
+    /// The binary of outlive
+    #[arg(long, env = "OUTLIVE_BIN", value_name = "FILE")]
+    outlive: PathBuf,
+    /// The go command that builds the program
+    #[arg(long, value_name = "FILE", default_value = "go")]
+    go: PathBuf,
     /// A directory for what is compiled
     #[arg(long, value_name = "DIR", default_value = "target/benches")]
     work: PathBuf,
@@ -102,6 +124,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().benchmark {
         Benchmark::Overhead(arguments) => measure_overhead(arguments),
         Benchmark::Stacks(arguments) => count_stacks(&arguments),
+        Benchmark::Golang(arguments) => follow_golang(arguments),
         Benchmark::Symbols(arguments) => time_naming(&arguments),
         Benchmark::Ledger(arguments) => measure_ledger(&arguments),
     };
@@ -130,6 +153,16 @@ fn count_stacks(arguments: &OfOutlive) -> Result<()> {
     let page = stacks::page(&rows, &host::describe());
     print!("{page}");
     arguments.document.as_deref().map_or(Ok(()), |path| write(path, &page))
+}
+
+fn follow_golang(arguments: Golang) -> Result<()> {
+    let Golang { outlive, go, work, rounds, document } = arguments;
+    create(&work)?;
+    let tracers = Tracers { outlive, memleak: None, launchers: None, work };
+    let results = golang::measure(&tracers, &go, rounds)?;
+    let page = golang::page(&results, &host::describe());
+    print!("{page}");
+    document.map_or(Ok(()), |path| write(&path, &page))
 }
 
 fn time_naming(arguments: &Symbols) -> Result<()> {

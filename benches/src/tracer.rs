@@ -27,6 +27,8 @@ pub(crate) enum Tracing {
     Untraced,
     /// Trapped where outlive would trap it, and nothing done about it.
     Traps,
+    /// By outlive as it attaches when asked for nothing else.
+    Usual,
     /// By outlive, one allocation every 512 KiB on average.
     Sampled,
     /// By outlive, every allocation.
@@ -40,7 +42,7 @@ pub(crate) enum Tracing {
 }
 
 impl Tracing {
-    /// All, in the order of the table.
+    /// All that are compared, in the order of the table.
     pub(crate) const ALL: [Self; 7] = [
         Self::Untraced,
         Self::Traps,
@@ -56,6 +58,7 @@ impl Tracing {
         match self {
             Self::Untraced => "untraced",
             Self::Traps => "bare traps",
+            Self::Usual => "outlive",
             Self::Sampled => "outlive, sampled (512 KiB)",
             Self::Exact => "outlive, exact",
             Self::Memleak => "memleak (libbpf-tools)",
@@ -107,6 +110,7 @@ impl Tracers {
         let running = match (tracing, &self.memleak) {
             (Tracing::Untraced, _) => Ok(Running::Nothing),
             (Tracing::Traps, _) => Traps::set(pid).map(Running::Traps),
+            (Tracing::Usual, _) => self.outlive(pid, &[]),
             (Tracing::Exact, _) => self.outlive(pid, &["--exact"]),
             (Tracing::Sampled, _) => self.outlive(pid, &["--sample", "512KiB"]),
             (Tracing::Memleak, Some(program)) => self.memleak(program, pid),

@@ -2,10 +2,12 @@
 //!
 //! In: a process. Out: traps in its C library's functions, where outlive would put its probes, until they are dropped.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,6 +46,14 @@ impl Traps {
         }
     }
 
+    /// Sets them at instructions of a file.
+    pub(crate) fn at(path: &Path, offsets: &[u64], pid: u32) -> Result<Self> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let events =
+            offsets.iter().map(|offset| trap(&path, *offset, pid)).collect::<Result<_>>()?;
+        Ok(Self { events })
+    }
+
     /// Checks that they were hit.
     ///
     /// `least` as for other tracers; hits in threads other than the first are not counted.
@@ -80,10 +90,13 @@ fn traps(module: &Module, pid: u32) -> Result<Vec<File>> {
     let planned = plan(&allocator.hooks, code.segments(), &code);
     let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     let trap = |site: Site| {
-        let probe =
-            Probe { path: &path, offset: site.offset.0, semaphore: 0, pid, at_return: false };
-        let event = perf::count(&probe);
-        event.map(File::from).with_context(|| format!("{} cannot be trapped", site.name))
+        let event = trap(&path, site.offset.0, pid);
+        event.with_context(|| format!("{} cannot be trapped", site.name))
     };
     planned.sites.into_iter().map(trap).collect()
+}
+
+fn trap(path: &CStr, offset: u64, pid: u32) -> Result<File> {
+    let probe = Probe { path, offset, semaphore: 0, pid, at_return: false };
+    Ok(perf::count(&probe).map(File::from)?)
 }

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use anyhow::Result;
 
 use crate::failure::OrFail as _;
-use crate::{host, peers, process, product, progress, workspace};
+use crate::{go_toolchains, host, peers, process, product, progress, workspace};
 
 /// A benchmark.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -22,6 +22,8 @@ pub(crate) enum Benchmark {
     Stacks,
     /// How long naming the stacks of large programs takes
     Symbols,
+    /// What following an allocation-heavy Go program costs it
+    Golang,
     /// What `--exact` takes for ten million live blocks, and what it keeps up with
     Ledger,
 }
@@ -46,6 +48,13 @@ pub(crate) fn bench(benchmark: Benchmark, rounds: u32) -> Result<()> {
         Benchmark::Symbols => {
             cargo.args(["symbols", "--rounds", &rounds.to_string()]);
             "docs/symbols-benchmark.md"
+        }
+        Benchmark::Golang => {
+            let newest = go_toolchains::newest();
+            newest.fetch()?;
+            cargo.args(["golang", "--rounds", &rounds.to_string()]);
+            cargo.arg("--go").arg(newest.root().join("bin/go")).envs(newest.environment());
+            "docs/go-benchmark.md"
         }
         Benchmark::Ledger => {
             cargo.arg("ledger");

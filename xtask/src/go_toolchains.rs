@@ -3,6 +3,7 @@
 //! In: the host's `go` command of any release, and the module proxy that it is configured for. Out: one `GOROOT` for
 //! each release. Releases before 1.21 refuse to work inside a module cache, so each is moved out of it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -61,9 +62,20 @@ impl Toolchain {
     /// Its `go` command, which asks no network and reads no settings of the user.
     pub(crate) fn go(self) -> Command {
         let mut go = Command::new(self.root().join("bin/go"));
-        go.env("GOROOT", self.root()).env("GOCACHE", folder().join("cache"));
-        go.envs([("GOENV", "off"), ("GOFLAGS", ""), ("GOPROXY", "off"), ("GOTOOLCHAIN", "local")]);
+        go.envs(self.environment());
         go
+    }
+
+    /// What its `go` command is to be run with.
+    pub(crate) fn environment(self) -> [(&'static str, OsString); 6] {
+        [
+            ("GOROOT", self.root().into()),
+            ("GOCACHE", folder().join("cache").into()),
+            ("GOENV", "off".into()),
+            ("GOFLAGS", "".into()),
+            ("GOPROXY", "off".into()),
+            ("GOTOOLCHAIN", "local".into()),
+        ]
     }
 
     /// Fetches it the first time.
@@ -100,6 +112,11 @@ impl Toolchain {
             .with_context(|| format!("cannot make {}", root.display()))?;
         fs::remove_dir_all(&cache).with_context(|| format!("cannot remove {}", cache.display()))
     }
+}
+
+/// The newest release.
+pub(crate) fn newest() -> Toolchain {
+    RELEASES[RELEASES.len() - 1].last
 }
 
 /// Fetches what tests use, and gives the names for the variable that tells the tests.

@@ -1,0 +1,3 @@
+module outlive/benches
+
+go 1.19
