@@ -159,6 +159,12 @@ fn every_operator_new_and_delete_is_exact() {
         let (own, report) = news("every_operator", library, &["--exact"]);
         report.assert_exact(own);
         assert!(own.freed_count > 100);
+        let cost = |name: &str| report.number(&format!("/cost/{name}"));
+        assert!(cost("allocate_hits") >= own.allocated_count, "{report}");
+        assert!(cost("release_hits") >= own.freed_count, "{report}");
+        // Those of the first two may throw, and are seen to leave.
+        let exits = cost("hits") - cost("allocate_hits") - cost("release_hits");
+        assert!(exits > 100 || !matches!(library, Some(JEMALLOC | TCMALLOC)), "{report}");
         let notices = report.notices();
         assert!(!notices.iter().any(|notice| notice.contains("not seen")), "{notices:?}");
     }

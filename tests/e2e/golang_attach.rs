@@ -62,6 +62,11 @@ fn objects_from_before_are_inherited_and_new_ones_are_followed() {
             assert_eq!(report.text("/target/kind"), "go", "{report}");
             assert_eq!(report.text("/target/go_version"), toolchain.version, "{report}");
             assert_eq!(report.text("/sampling/mode"), "go-runtime", "{report}");
+            // Each sample is told once, and each of its ends.
+            let told = report.totals().allocated_count;
+            assert!(report.number("/cost/allocate_hits") >= told && told > 1000, "{report}");
+            assert!(report.number("/cost/release_hits") >= 799, "{report}");
+            assert!(report.value("/cost/estimated_slowdown").as_f64().is_some_and(|it| it > 0.0));
             let site = site_at(&report, "mapcache/main.go", "payload", 2048);
             site.assert_live(500, 500 * 2048);
             assert_eq!(site.number("allocated_count"), 200, "{report}");

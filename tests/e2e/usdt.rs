@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use outlive_tests::compiler::{Build, build_with, line_of, target_folder};
 use outlive_tests::counts::number;
 use outlive_tests::outlive::{Outlive, command, finished};
+use outlive_tests::patience::{PATIENCE, await_condition};
 use outlive_tests::report::Report;
 use outlive_tests::workload::Workload;
 
@@ -112,6 +113,32 @@ fn a_program_that_is_started_is_heard_from_its_first_word() {
     assert!(own.allocated_count > 0);
     assert_eq!(report.totals(), own, "{report}");
     assert_eq!(report.text("/sampling/mode"), "usdt", "{report}");
+}
+
+/// How much it tells is the sampler's own choice: nothing can be made less of it.
+#[test]
+fn a_sampler_that_costs_more_than_allowed_is_not_heard_any_more() {
+    let mut workload = start("otel_memory", Build::Debug);
+    let outlive = Outlive::attach(&[workload.pid()], &["--max-overhead", "1%"]);
+    let taken_off = "its probes were taken off";
+    let told = await_condition(PATIENCE, || {
+        let told = workload.go();
+        let is_over = outlive.talk.errors().text().contains(taken_off);
+        is_over.then_some(told)
+    });
+    let told = told.expect("it tells more than 1 % of its time");
+    let finished = outlive.finish().with_status(0);
+    assert_eq!(semaphores(&mut workload), [0, 0], "nobody listens any more");
+    workload.exit();
+    let report = finished.report();
+    let (totals, hits) = (report.totals(), report.number("/cost/hits"));
+    assert!(0 < totals.allocated_count && totals.allocated_count <= told.allocated_count);
+    assert!(0 < hits && hits < totals.allocated_count, "a sample is told once; {report}");
+    assert!(report.value("/cost/estimated_slowdown").as_f64().is_some_and(|it| it > 0.01));
+    let notices = report.notices();
+    let is_said = |notice: &&str| notice.contains(taken_off) && notice.contains("tells of itself");
+    assert!(notices.iter().any(is_said), "{report}");
+    report.assert_no_loss();
 }
 
 #[test]

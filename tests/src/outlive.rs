@@ -76,7 +76,8 @@ impl Outlive {
         Self { child, line: format!("{command:?}"), talk }
     }
 
-    /// `attach` with JSON to stdout, waiting until all these processes are traced.
+    /// `attach` with JSON to stdout, waiting until all these processes are traced, whatever that costs them: most workloads
+    /// hardly do anything but allocate.
     pub fn attach(pids: &[u32], further: &[&str]) -> Self {
         Self::attach_by(pids, further, |_| {})
     }
@@ -85,6 +86,7 @@ impl Outlive {
     pub fn attach_by(pids: &[u32], further: &[&str], adjust: impl FnOnce(&mut Command)) -> Self {
         let mut command = command(["attach", "--format", "json"]);
         command.args(further).args(pids.iter().map(u32::to_string));
+        command.env("OUTLIVE_MAX_OVERHEAD", "none");
         adjust(&mut command);
         let outlive = Self::start(&mut command);
         for pid in pids {

@@ -1,56 +1,52 @@
-//! Counters of the kernel programs: every early return that loses something, and how often the probes ran.
+//! Counters of the kernel programs: every early return that loses something.
 
 /// One counter; the number is its index in the per-CPU array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Counter {
-    /// Calls of a hooked allocating function.
-    AllocateHits = 0,
-    /// Calls of a hooked releasing function.
-    ReleaseHits = 1,
     /// Allocation events that did not fit in the ring buffer.
-    LostAllocations = 2,
+    LostAllocations = 0,
     /// Bytes of [`Counter::LostAllocations`], as requested by the program.
-    LostAllocatedBytes = 3,
+    LostAllocatedBytes = 1,
     /// Free events that did not fit in the ring buffer.
-    LostFrees = 4,
+    LostFrees = 2,
     /// Stacks that did not fit in the ring buffer; published again at the next use.
-    LostStacks = 5,
+    LostStacks = 3,
     /// Allocations recorded without a stack: all scratch slots of the CPU were in use.
-    StackSlotsBusy = 6,
+    StackSlotsBusy = 4,
     /// Calls not recorded because too many threads were inside hooked functions.
-    InFlightFull = 7,
+    InFlightFull = 5,
     /// Bytes of [`Counter::InFlightFull`].
-    InFlightFullBytes = 8,
+    InFlightFullBytes = 6,
     /// Sampled blocks not followed: the table of sampled blocks was full.
-    LiveFull = 9,
+    LiveFull = 7,
     /// Calls whose return was never seen (longjmp, an exception, a thread that ended inside).
-    MissedReturns = 10,
+    MissedReturns = 8,
     /// Bytes requested by [`Counter::MissedReturns`].
-    MissedReturnBytes = 11,
+    MissedReturnBytes = 9,
     /// Calls made by another hooked function, counted with that one.
-    NestedCalls = 12,
+    NestedCalls = 10,
     /// Calls that returned no block.
-    FailedCalls = 13,
+    FailedCalls = 11,
     /// Hits with a cookie that has no row in the function table.
-    UnknownFunctions = 14,
+    UnknownFunctions = 12,
     /// Process events (exec, fork) that did not fit in the ring buffer.
-    LostProcessEvents = 15,
+    LostProcessEvents = 13,
     /// Frees of withdrawn blocks whose events did not fit in the ring buffer.
-    LostResizes = 16,
+    LostResizes = 14,
     /// `posix_memalign` results whose out pointer could not be read.
-    UnreadableResults = 17,
+    UnreadableResults = 15,
     /// Calls of mmap, munmap, mremap and brk seen in traced processes.
-    MappingHits = 18,
+    MappingHits = 16,
     /// Events of mmap, growing mremap and brk that did not fit in the ring buffer.
-    LostMappings = 19,
+    LostMappings = 17,
     /// Bytes of [`Counter::LostMappings`].
-    LostMappedBytes = 20,
+    LostMappedBytes = 18,
     /// Events of munmap, and of mremap's entry, that did not fit in the ring buffer.
-    LostUnmappings = 21,
+    LostUnmappings = 19,
     /// Hits of static probe points whose arguments could not be read.
-    UnreadableArguments = 22,
+    UnreadableArguments = 20,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = 23;
+pub const COUNTERS: u32 = 21;

@@ -95,6 +95,18 @@ pub mod flags {
     pub const UNTRACKED: u32 = 1;
     /// The new block of a `Resized` is recorded; without it only the fate of the old one is told.
     pub const RECORDED: u32 = 2;
+    /// First of the eight bits that hold how often the sampling mean had been doubled.
+    pub const DOUBLINGS_SHIFT: u32 = 8;
+
+    /// The bits for so many doublings.
+    pub const fn of_doublings(doublings: u32) -> u32 {
+        (doublings & 0xff) << DOUBLINGS_SHIFT
+    }
+
+    /// How often the sampling mean had been doubled.
+    pub const fn doublings(flags: u32) -> u8 {
+        (flags >> DOUBLINGS_SHIFT) as u8
+    }
 }
 
 /// A block given out.

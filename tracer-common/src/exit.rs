@@ -12,7 +12,9 @@ pub struct ExitInfo {
     /// The call leaves only if this [`Condition`] holds.
     pub condition: u32,
     /// Bytes from the stack pointer up to the return address.
-    pub stack_bytes: u64,
+    pub stack_bytes: u32,
+    /// 1 when the kernel must single-step the instruction.
+    pub single_stepped: u32,
 }
 
 const _: () = assert!(size_of::<ExitInfo>() == 16);

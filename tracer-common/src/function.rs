@@ -53,6 +53,8 @@ pub mod traits {
     pub const LEAVES_BY_EXITS: u32 = 1;
     /// Calls of it can pass such exits: what an exception has left behind is forgotten at its entry.
     pub const MEETS_EXITS: u32 = 2;
+    /// The kernel must single-step the probed instruction.
+    pub const SINGLE_STEPPED: u32 = 4;
 }
 
 /// One row of the kernel's function table.
@@ -74,6 +76,14 @@ pub struct FunctionInfo {
 }
 
 const _: () = assert!(size_of::<FunctionInfo>() == 40);
+
+impl FunctionInfo {
+    /// 1 when the kernel must single-step the probed instruction, else 0: a number to add, without a branch.
+    #[inline]
+    pub const fn stepped(&self) -> u64 {
+        ((self.traits / traits::SINGLE_STEPPED) & 1) as u64
+    }
+}
 
 /// Sizes from here on cannot be had from any allocator: the call is going to fail, whatever it is.
 pub const IMPOSSIBLE_SIZE_BYTES: u64 = 1 << 47;

@@ -18,8 +18,10 @@ pub struct GoRuntime {
     pub thread_offset: u32,
     /// Bytes from a thread's record to the address of its processor's (`p`).
     pub processor_offset: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// 1 when the kernel must single-step the instruction where samples are seen.
+    pub sampled_stepped: u16,
+    /// The same of the instruction where ends are seen.
+    pub freed_stepped: u16,
     /// Bytes from the probed instruction of `setprofilebucket` to the heap's `sweepgen`, wrapping: wherever the module is loaded.
     pub sweepgen_distance: u64,
 }

@@ -13,6 +13,7 @@ pub mod golang;
 pub mod limits;
 pub mod live;
 pub mod mapping;
+pub mod process;
 pub mod sampling;
 pub mod stack;
 pub mod target;

@@ -12,6 +12,12 @@ pub const MAX_GO_RUNTIMES: u32 = 1024;
 /// Processes that one tracer can follow at a time.
 pub const MAX_TARGETS: u32 = 1024;
 
+/// Rows of the tables by process: each target has one, and row 0 is nobody's.
+pub const MAX_PROCESSES: u32 = MAX_TARGETS + 1;
+
+/// Most nanoseconds that one timed piece of work counts for. The deepest walk takes less; what takes longer was interrupted.
+pub const MAX_WORK_NS: u64 = 50_000;
+
 /// Threads that can be inside a hooked function at the same moment.
 pub const MAX_IN_FLIGHT: u32 = 65_536;
 

@@ -22,7 +22,11 @@ pub struct LiveBlock {
     pub stack_id: u64,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub at_ns: u64,
+    /// How often the sampling mean had been doubled.
+    pub doublings: u32,
+    /// Unused, zero.
+    pub reserved: u32,
 }
 
 const _: () = assert!(size_of::<LiveKey>() == 16);
-const _: () = assert!(size_of::<LiveBlock>() == 24);
+const _: () = assert!(size_of::<LiveBlock>() == 32);

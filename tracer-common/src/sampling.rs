@@ -4,6 +4,29 @@
 //! sampled. The exponential distribution has no memory, so one countdown per CPU is as right as one per thread, and an
 //! allocation of `s` bytes is sampled with probability `1 - exp(-s / mean)`.
 
+/// How often the mean can be doubled while tracing goes on.
+pub const MAX_DOUBLINGS: u32 = 16;
+
+/// The mean after so many doublings; 0, which records everything, stays 0.
+pub const fn doubled(mean_bytes: u64, doublings: u32) -> u64 {
+    mean_bytes << if doublings < MAX_DOUBLINGS { doublings } else { MAX_DOUBLINGS }
+}
+
+/// What an allocation takes from a countdown that was started by [`countdown`]. Where the mean was doubled each byte counts
+/// half, so that the mean can change for one process at any moment, and countdowns that run go on: an exponential interval
+/// does not remember how long it has run.
+pub const fn countdown_bytes(size_bytes: u64, doublings: u32) -> i64 {
+    const MOST_BYTES: u64 = 1 << 46;
+    let size_bytes = if size_bytes < MOST_BYTES { size_bytes } else { MOST_BYTES };
+    let halvings = if doublings < MAX_DOUBLINGS { doublings } else { MAX_DOUBLINGS };
+    (size_bytes << (MAX_DOUBLINGS - halvings)) as i64
+}
+
+/// A countdown to the next sample, in the unit of [`countdown_bytes`].
+pub fn countdown(random: u32, mean_bytes: u64) -> i64 {
+    interval_bytes(random, mean_bytes) << MAX_DOUBLINGS
+}
+
 /// Fixed-point fraction bits of [`negative_ln`].
 const FRACTION_BITS: u32 = 24;
 /// Mantissa bits that index [`LOG2_TABLE`].
@@ -76,6 +99,40 @@ mod tests {
                 let got = negative_ln(random) as f64 / f64::from(1 << FRACTION_BITS);
                 assert!((got - exact).abs() < 1e-4, "{random}: {got} {exact}");
             }
+        }
+    }
+
+    #[test]
+    fn a_byte_counts_half_where_the_mean_was_doubled() {
+        assert_eq!(countdown_bytes(8, 0), 2 * countdown_bytes(8, 1));
+        assert_eq!(countdown_bytes(1, MAX_DOUBLINGS), 1);
+        assert_eq!(countdown_bytes(1, u32::MAX), 1);
+        assert!(countdown_bytes(u64::MAX, 0) > countdown(0, u64::from(u32::MAX)));
+        assert_eq!((doubled(512, 3), doubled(0, 3)), (4096, 0));
+    }
+
+    #[test]
+    fn a_mean_doubled_meanwhile_samples_as_often_as_it_should() {
+        let mut state = 1_u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state
+        };
+        let mut left = countdown(random(), 1000);
+        let mut sampled = [0_u32; 3];
+        for round in 0..3_000_000_u32 {
+            // The doublings change every few allocations.
+            let doublings = (round / 7) % 3;
+            left -= countdown_bytes(100, doublings);
+            if left <= 0 {
+                left = countdown(random(), 1000);
+                sampled[doublings as usize] += 1;
+            }
+        }
+        for (doublings, count) in (0..).zip(sampled) {
+            let share = -(-100.0 / doubled(1000, doublings) as f64).exp_m1();
+            let expected = share * 1_000_000.0;
+            assert!((f64::from(count) / expected - 1.0).abs() < 0.02, "{count} {expected}");
         }
     }
 

@@ -9,6 +9,8 @@ pub struct TargetRow {
     pub code_version: u32,
     /// Stacks through unknown code that may still be copied out, see [`crate::stack::StackCopyRecord`].
     pub stack_copies_left: u32,
+    /// Its place in the tables of [`crate::process`].
+    pub process: u32,
 }
 
 /// See [`TargetRow::code_version`].

@@ -6,7 +6,7 @@
 //! exits.
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_get_func_ip};
+use aya_ebpf::helpers::generated::bpf_get_func_ip;
 use aya_ebpf::macros::{uprobe, uretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use tracer_common::counter::Counter;
@@ -22,6 +22,9 @@ use crate::call::{
 use crate::counters::{add, count};
 use crate::maps::{
     Call, EXITS, FUNCTIONS, IN_FLIGHT, LIVE, SAMPLE_MEAN_BYTES, SUSPENDED, call_flags,
+};
+use crate::process_row::{
+    control, count_allocation, count_exit, count_return, count_work_since, current_probe, now_ns,
 };
 use crate::sample::{Decision, decide};
 use crate::stack::{WITH_LOOP, WITHOUT_LOOP};
@@ -76,9 +79,11 @@ pub fn allocate_leave(context: RetProbeContext) -> u32 {
 #[uprobe]
 pub fn allocate_exit(context: ProbeContext) -> u32 {
     private_stack::decline();
-    // SAFETY: the helper takes the program's own context.
-    let exit = unsafe { bpf_get_attach_cookie(context.as_ptr()) };
-    let Some(exit) = EXITS.get(exit as u32) else { return 0 };
+    let probe = current_probe(&context);
+    let Some(exit) = EXITS.get(probe.row) else { return 0 };
+    if count_exit(probe.process, exit).is_none() {
+        return 0;
+    }
     let thread = Thread::current();
     let registers = Registers::read(&context);
     for key in [thread.tid, thread.tid | SUSPENDED] {
@@ -100,7 +105,7 @@ pub fn allocate_exit(context: ProbeContext) -> u32 {
 #[inline(always)]
 fn is_leaving(call: &Call, exit: &ExitInfo, registers: &Registers) -> bool {
     call.flags & call_flags::BY_EXITS != 0
-        && registers.sp.wrapping_add(exit.stack_bytes) == call.sp
+        && registers.sp.wrapping_add(u64::from(exit.stack_bytes)) == call.sp
         && is_alive(call)
         && Condition(exit.condition).holds(registers.flags)
 }
@@ -134,15 +139,17 @@ fn product(count: u64, size: u64) -> Option<u64> {
 /// Handles an entry; true when its return is wanted.
 #[inline(always)]
 fn enter<const LOOP: bool>(context: &ProbeContext, registers: &Registers) -> bool {
-    count(Counter::AllocateHits);
-    // SAFETY: the helper takes the program's own context.
-    let function = unsafe { bpf_get_attach_cookie(context.as_ptr()) };
-    let row = FUNCTIONS.get(function as u32);
+    let probe = current_probe(context);
+    let row = FUNCTIONS.get(probe.row);
     let Some((info, shape)) = row.and_then(|info| Some((info, Shape::from_number(info.shape)?)))
     else {
         count(Counter::UnknownFunctions);
         return false;
     };
+    if count_allocation(probe.process, info).is_none() {
+        count(Counter::UnknownFunctions);
+        return false;
+    }
     let Some((size_bytes, address)) = arguments(shape, registers) else {
         count(Counter::FailedCalls);
         return false;
@@ -155,12 +162,14 @@ fn enter<const LOOP: bool>(context: &ProbeContext, registers: &Registers) -> boo
         sp: registers.sp,
         ip: registers.ip,
         return_address: 0,
-        function,
+        function: probe.row,
+        process: probe.process,
         size_bytes,
         old_address: address,
         stack_id: NO_STACK,
         flags: 0,
-        old_block: LiveBlock { size_bytes: 0, stack_id: 0, at_ns: 0 },
+        doublings: 0,
+        old_block: LiveBlock { size_bytes: 0, stack_id: 0, at_ns: 0, doublings: 0, reserved: 0 },
     };
     if info.traits & traits::LEAVES_BY_EXITS != 0 {
         let Some(return_address) = read_user(registers.sp) else { return false };
@@ -203,8 +212,9 @@ fn choose_sampled(
     shape: Shape,
     call: &mut Call,
 ) -> bool {
-    let mean_bytes = SAMPLE_MEAN_BYTES.load();
-    match decide(thread, registers, info, shape, call.size_bytes, mean_bytes) {
+    let Some(control) = control(call.process) else { return false };
+    call.doublings = control.doublings;
+    match decide(thread, registers, info, shape, call.size_bytes, control.doublings) {
         Decision::Sampled => call.flags |= call_flags::RECORDED,
         Decision::Unsampled => {}
         Decision::Nested => {
@@ -213,14 +223,19 @@ fn choose_sampled(
         }
     }
     let key = LiveKey { tgid: thread.tgid, reserved: 0, address: call.old_address };
-    // SAFETY: the block is outstanding and its owner is here, so nobody else changes the element.
-    let old = if shape.resizes() { unsafe { LIVE.get(key) }.copied() } else { None };
+    let old = if shape.resizes() && control.without_frees == 0 {
+        // SAFETY: the block is outstanding and its owner is here, so nobody else changes the element.
+        unsafe { LIVE.get(key) }.copied()
+    } else {
+        None
+    };
     if call.flags & call_flags::RECORDED == 0 && old.is_none() {
         return false;
     }
     if !is_traced_call(thread, registers, info) {
         return false;
     }
+    call.flags |= control.without_frees * call_flags::UNTRACKED;
     if let Some(block) = old {
         call.old_block = block;
         call.flags |= call_flags::WITHDRAWN;
@@ -232,6 +247,7 @@ fn choose_sampled(
 /// Notes a call that is to be recorded; true when its return is wanted.
 #[inline(always)]
 fn begin<const LOOP: bool>(thread: Thread, registers: &Registers, mut call: Call) -> bool {
+    let start_ns = now_ns();
     if call.flags & call_flags::RECORDED != 0 {
         call.stack_id = stack::capture::<LOOP>(thread, registers);
     }
@@ -245,6 +261,7 @@ fn begin<const LOOP: bool>(thread: Thread, registers: &Registers, mut call: Call
     {
         count(Counter::LostResizes);
     }
+    count_work_since(call.process, start_ns);
     true
 }
 
@@ -259,13 +276,22 @@ fn leave(registers: &Registers) {
         return;
     }
     let _ = IN_FLIGHT.remove(thread.tid);
+    count_return(call.process);
     end(thread, &call, registers.result);
 }
 
 /// Ends a call that gave `result`.
 #[inline(always)]
 fn end(thread: Thread, call: &Call, result: u64) {
-    let shape = FUNCTIONS.get(call.function as u32).and_then(|info| Shape::from_number(info.shape));
+    let start_ns = now_ns();
+    tell_end(thread, call, result, start_ns);
+    count_work_since(call.process, start_ns);
+}
+
+/// Tells what a call that was recorded came to.
+#[inline(always)]
+fn tell_end(thread: Thread, call: &Call, result: u64, at_ns: u64) {
+    let shape = FUNCTIONS.get(call.function).and_then(|info| Shape::from_number(info.shape));
     let Some(shape) = shape else { return };
     let address = match shape {
         Shape::OutAlignmentSize => out_parameter(result, call),
@@ -275,11 +301,11 @@ fn end(thread: Thread, call: &Call, result: u64) {
         _ => result,
     };
     if call.flags & call_flags::WITHDRAWN != 0 {
-        end_resize(thread, call, address);
+        end_resize(thread, call, address, at_ns);
     } else if address == 0 {
         count(Counter::FailedCalls);
     } else {
-        end_allocation(thread, call, address, EventKind::Allocated);
+        end_allocation(thread, call, address, EventKind::Allocated, at_ns);
     }
 }
 
@@ -297,13 +323,19 @@ fn out_parameter(result: u64, call: &Call) -> u64 {
 
 /// Tells of a block given out; in sampling mode it is followed from now on.
 #[inline(always)]
-fn end_allocation(thread: Thread, call: &Call, address: u64, kind: EventKind) {
-    let mut bits = flags::RECORDED;
-    let header = emit::header(kind, thread, 0);
-    if SAMPLE_MEAN_BYTES.load() != 0 {
+fn end_allocation(thread: Thread, call: &Call, address: u64, kind: EventKind, at_ns: u64) {
+    let mut bits = flags::RECORDED | flags::of_doublings(call.doublings);
+    if call.flags & call_flags::UNTRACKED != 0 {
+        bits |= flags::UNTRACKED;
+    } else if SAMPLE_MEAN_BYTES.load() != 0 {
         let key = LiveKey { tgid: thread.tgid, reserved: 0, address };
-        let block =
-            LiveBlock { size_bytes: call.size_bytes, stack_id: call.stack_id, at_ns: header.at_ns };
+        let block = LiveBlock {
+            size_bytes: call.size_bytes,
+            stack_id: call.stack_id,
+            at_ns,
+            doublings: call.doublings,
+            reserved: 0,
+        };
         if LIVE.insert(key, block, 0).is_err() {
             count(Counter::LiveFull);
             bits |= flags::UNTRACKED;
@@ -311,7 +343,7 @@ fn end_allocation(thread: Thread, call: &Call, address: u64, kind: EventKind) {
     }
     let old_address = if matches!(kind, EventKind::Resized) { call.old_address } else { 0 };
     let event = AllocationEvent {
-        header: tracer_common::event::EventHeader { flags: bits, ..header },
+        header: emit::header_at(kind, thread, bits, at_ns),
         address,
         size_bytes: call.size_bytes,
         stack_id: call.stack_id,
@@ -328,9 +360,9 @@ fn end_allocation(thread: Thread, call: &Call, address: u64, kind: EventKind) {
 
 /// Tells what became of the block handed to realloc.
 #[inline(always)]
-fn end_resize(thread: Thread, call: &Call, address: u64) {
+fn end_resize(thread: Thread, call: &Call, address: u64, at_ns: u64) {
     if address != 0 && call.flags & call_flags::RECORDED != 0 {
-        end_allocation(thread, call, address, EventKind::Resized);
+        end_allocation(thread, call, address, EventKind::Resized, at_ns);
         return;
     }
     let failed = address == 0 && call.size_bytes != 0;
@@ -342,7 +374,7 @@ fn end_resize(thread: Thread, call: &Call, address: u64) {
         }
     }
     let event = AllocationEvent {
-        header: emit::header(EventKind::Resized, thread, 0),
+        header: emit::header_at(EventKind::Resized, thread, 0, at_ns),
         // What counts is that there is a block, not where: it is not recorded.
         address,
         size_bytes: call.size_bytes,

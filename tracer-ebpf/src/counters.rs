@@ -15,9 +15,15 @@ pub fn count(counter: Counter) {
 #[inline(always)]
 pub fn add(counter: Counter, amount: u64) {
     if let Some(value) = COUNTERS_BY_CPU.get_ptr_mut(counter as u32) {
-        // SAFETY: the pointer is to this CPU's element of an array map; the addition is one atomic instruction.
-        unsafe {
-            core::arch::asm!("lock *(u64 *)({p} + 0) += {v}", p = in(reg) value, v = in(reg) amount)
-        };
+        add_to(value, amount);
     }
+}
+
+/// Adds to a number in this CPU's element of an array map.
+#[inline(always)]
+pub fn add_to(value: *mut u64, amount: u64) {
+    // SAFETY: the pointer is into an array map; the addition is one atomic instruction.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({p} + 0) += {v}", p = in(reg) value, v = in(reg) amount)
+    };
 }

@@ -28,14 +28,14 @@ pub fn wakeup() -> u64 {
 /// The header of an event that happens now.
 #[inline(always)]
 pub fn header(kind: EventKind, thread: Thread, flags: u32) -> EventHeader {
-    EventHeader {
-        kind: kind as u32,
-        tgid: thread.tgid,
-        tid: thread.tid,
-        flags,
-        // SAFETY: the helper has no precondition.
-        at_ns: unsafe { bpf_ktime_get_ns() },
-    }
+    // SAFETY: the helper has no precondition.
+    header_at(kind, thread, flags, unsafe { bpf_ktime_get_ns() })
+}
+
+/// The header of an event that happened a moment ago.
+#[inline(always)]
+pub fn header_at(kind: EventKind, thread: Thread, flags: u32, at_ns: u64) -> EventHeader {
+    EventHeader { kind: kind as u32, tgid: thread.tgid, tid: thread.tid, flags, at_ns }
 }
 
 /// Tells that a block was given out.

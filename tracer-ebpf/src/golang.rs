@@ -5,16 +5,17 @@
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::pt_regs;
-use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use tracer_common::counter::Counter;
 use tracer_common::event::{EventKind, GoSampledEvent};
 use tracer_common::golang::GoRuntime;
+use tracer_common::process::ProbeId;
 
 use crate::call::{Thread, read_user};
 use crate::counters::{add, count};
 use crate::maps::{GO_RUNTIMES, TARGETS};
+use crate::process_row::{count_told_allocation, count_told_release, current_probe, now_ns};
 use crate::{emit, private_stack};
 
 /// The first two arguments, the goroutine and the place, as Go passes them (ABIInternal of amd64).
@@ -38,14 +39,24 @@ impl GoCall {
 #[uprobe]
 pub fn go_sampled(context: ProbeContext) -> u32 {
     private_stack::decline();
-    count(Counter::AllocateHits);
+    let (probe, start_ns) = (current_probe(&context), now_ns());
+    let Some(runtime) = runtime(probe) else { return 0 };
+    record_sample(&context, runtime);
+    count_told_allocation(probe.process, start_ns, u64::from(runtime.sampled_stepped));
+    0
+}
+
+#[inline(always)]
+fn record_sample(context: &ProbeContext, runtime: &GoRuntime) {
     let thread = Thread::current();
-    let GoCall { first: address, second: bucket, goroutine, ip } = GoCall::read(&context);
-    let Some(runtime) = traced_runtime(&context, thread) else { return 0 };
+    if TARGETS.get_ptr(thread.tgid).is_none() {
+        return;
+    }
+    let GoCall { first: address, second: bucket, goroutine, ip } = GoCall::read(context);
     let size_bytes = read_user(bucket.wrapping_add(u64::from(runtime.object_size_offset)));
     let Some(size_bytes) = size_bytes else {
         count(Counter::UnreadableArguments);
-        return 0;
+        return;
     };
     let sweepgen = read_user(ip.wrapping_add(runtime.sweepgen_distance)).unwrap_or(0);
     let event = GoSampledEvent {
@@ -60,26 +71,34 @@ pub fn go_sampled(context: ProbeContext) -> u32 {
         count(Counter::LostAllocations);
         add(Counter::LostAllocatedBytes, size_bytes);
     }
-    0
 }
 
 /// `freeSpecial(s, p, size)`, of which the profiler's records are a part.
 #[uprobe]
 pub fn go_freed(context: ProbeContext) -> u32 {
     private_stack::decline();
-    count(Counter::ReleaseHits);
+    let (probe, start_ns) = (current_probe(&context), now_ns());
+    let Some(runtime) = runtime(probe) else { return 0 };
+    record_end(&context, runtime);
+    count_told_release(probe.process, start_ns, u64::from(runtime.freed_stepped));
+    0
+}
+
+#[inline(always)]
+fn record_end(context: &ProbeContext, runtime: &GoRuntime) {
     let thread = Thread::current();
-    let GoCall { first: special, second: address, .. } = GoCall::read(&context);
-    let Some(runtime) = traced_runtime(&context, thread) else { return 0 };
+    if TARGETS.get_ptr(thread.tgid).is_none() {
+        return;
+    }
+    let GoCall { first: special, second: address, .. } = GoCall::read(context);
     let Some(word) = read_user(special.wrapping_add(u64::from(runtime.kind_offset))) else {
         count(Counter::UnreadableArguments);
-        return 0;
+        return;
     };
     let is_profilers = word & 0xff == u64::from(runtime.kind_profile);
     if is_profilers && emit::release(EventKind::GoFreed, thread, address).is_err() {
         count(Counter::LostFrees);
     }
-    0
 }
 
 /// The processor on which a goroutine runs.
@@ -89,13 +108,10 @@ fn processor(goroutine: u64, runtime: &GoRuntime) -> Option<u64> {
     read_user(thread.wrapping_add(u64::from(runtime.processor_offset)))
 }
 
-/// The runtime that was hit in a traced process.
+/// The runtime that was hit.
 #[inline(always)]
-fn traced_runtime(context: &ProbeContext, thread: Thread) -> Option<&'static GoRuntime> {
-    TARGETS.get_ptr(thread.tgid)?;
-    // SAFETY: the helper takes the program's own context.
-    let cookie = unsafe { bpf_get_attach_cookie(context.as_ptr()) };
-    let runtime = GO_RUNTIMES.get(cookie as u32);
+fn runtime(probe: ProbeId) -> Option<&'static GoRuntime> {
+    let runtime = GO_RUNTIMES.get(probe.row);
     if runtime.is_none() {
         count(Counter::UnknownFunctions);
     }

@@ -14,6 +14,7 @@ mod mappings;
 mod maps;
 mod private_stack;
 mod process;
+mod process_row;
 mod release;
 mod sample;
 mod stack;

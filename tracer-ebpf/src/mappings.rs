@@ -18,6 +18,7 @@ use tracer_common::stack::NO_STACK;
 use crate::call::{Registers, Thread, is_alive};
 use crate::counters::{add, count};
 use crate::maps::{EVENTS, IN_FLIGHT, TARGETS};
+use crate::process_row::{count_mapping_work_since, now_ns};
 use crate::{emit, stack};
 
 /// System call numbers (arch/x86/entry/syscalls/syscall_64.tbl).
@@ -57,10 +58,10 @@ pub fn mapping_call_leaves(context: RawTracePointContext) -> u32 {
     let number = unsafe { bpf_probe_read_kernel(&raw const (*at).orig_rax) };
     let Ok(number @ (MMAP | MUNMAP | MREMAP | BRK)) = number else { return 0 };
     let thread = Thread::current();
-    if TARGETS.get_ptr(thread.tgid).is_none() {
-        return 0;
-    }
+    // SAFETY: the value is plain numbers.
+    let Some(row) = (unsafe { TARGETS.get(thread.tgid) }).copied() else { return 0 };
     let Some(registers) = read_registers(at) else { return 0 };
+    let start_ns = now_ns();
     let result: u64 = context.arg(1);
     if number == MUNMAP {
         if result >= FIRST_ERROR {
@@ -69,6 +70,7 @@ pub fn mapping_call_leaves(context: RawTracePointContext) -> u32 {
     } else {
         mapped(thread, number, &registers, result);
     }
+    count_mapping_work_since(row.process, start_ns);
     0
 }
 

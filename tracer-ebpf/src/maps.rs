@@ -9,17 +9,18 @@ use tracer_common::exit::ExitInfo;
 use tracer_common::function::FunctionInfo;
 use tracer_common::golang::GoRuntime;
 use tracer_common::limits::{
-    MAX_EXITS, MAX_FUNCTIONS, MAX_GO_RUNTIMES, MAX_IN_FLIGHT, MAX_PROBE_POINTS, MAX_TARGETS,
-    MAX_UNWIND_PAGES, MAX_UNWIND_ROWS, MAX_UNWIND_RULES, REMEMBERED_RULES, STACK_SLOTS,
-    STACK_WINDOW_WORDS,
+    MAX_EXITS, MAX_FUNCTIONS, MAX_GO_RUNTIMES, MAX_IN_FLIGHT, MAX_PROBE_POINTS, MAX_PROCESSES,
+    MAX_TARGETS, MAX_UNWIND_PAGES, MAX_UNWIND_ROWS, MAX_UNWIND_RULES, REMEMBERED_RULES,
+    STACK_SLOTS, STACK_WINDOW_WORDS,
 };
 use tracer_common::live::{LiveBlock, LiveKey};
+use tracer_common::process::{Hits, ProcessControl};
 use tracer_common::stack::StackRecord;
 use tracer_common::target::TargetRow;
 use tracer_common::unwind::{CodeMap, CodeRange, Rule};
 use tracer_common::usdt::ProbePoint;
 
-/// Mean bytes between samples; 0 records every allocation. Set by userspace before the programs are loaded.
+/// Mean bytes between samples, before it is doubled for a process; 0 records every allocation. Set by userspace before the programs are loaded.
 #[unsafe(no_mangle)]
 pub static SAMPLE_MEAN_BYTES: Global<u64> = Global::new(0);
 
@@ -95,6 +96,14 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 #[map]
 pub static COUNTERS_BY_CPU: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
+/// How the probes of each process shall work, by its place. Userspace writes; programs read.
+#[map]
+pub static PROCESSES: Array<ProcessControl> = Array::with_max_entries(MAX_PROCESSES, 0);
+
+/// How often the probes of each process ran, by its place.
+#[map]
+pub static HITS_BY_CPU: PerCpuArray<Hits> = PerCpuArray::with_max_entries(MAX_PROCESSES, 0);
+
 /// Added to a thread's number: its call that waits for another one, not its own, to end.
 pub const SUSPENDED: u32 = 1 << 31;
 
@@ -108,8 +117,10 @@ pub struct Call {
     pub ip: u64,
     /// Where it returns to, if the return is not trapped; else 0.
     pub return_address: u64,
-    /// Cookie of the function.
-    pub function: u64,
+    /// Index of the function's row.
+    pub function: u32,
+    /// Place of the process in the tables.
+    pub process: u32,
     /// Bytes requested.
     pub size_bytes: u64,
     /// The block handed to realloc; the address of the result for posix_memalign.
@@ -117,7 +128,9 @@ pub struct Call {
     /// Stack of the call, or [`tracer_common::stack::NO_STACK`].
     pub stack_id: u64,
     /// [`call_flags`].
-    pub flags: u64,
+    pub flags: u32,
+    /// How often the sampling mean had been doubled.
+    pub doublings: u32,
     /// The old block as it was in [`LIVE`], to put back if realloc fails.
     pub old_block: LiveBlock,
 }
@@ -125,19 +138,21 @@ pub struct Call {
 /// Bits of [`Call::flags`].
 pub mod call_flags {
     /// The new block is to be recorded.
-    pub const RECORDED: u64 = 1;
+    pub const RECORDED: u32 = 1;
     /// The old block is followed and was withdrawn.
-    pub const WITHDRAWN: u64 = 2;
+    pub const WITHDRAWN: u32 = 2;
     /// The function is seen to leave by its exits: its return is not trapped.
-    pub const BY_EXITS: u64 = 4;
+    pub const BY_EXITS: u32 = 4;
+    /// The new block is not followed: its free will not be told.
+    pub const UNTRACKED: u32 = 8;
 }
 
 /// Poisson countdown of one CPU, and the last call that was not sampled but may forward to another hooked function.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Sampler {
-    /// Bytes until the next sample.
-    pub left_bytes: i64,
+    /// What is left until the next sample, see [`tracer_common::sampling::countdown`].
+    pub left: i64,
     /// Thread of the forwarding call, or 0.
     pub outer_tid: u64,
     /// Its stack pointer.

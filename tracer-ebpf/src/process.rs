@@ -19,15 +19,15 @@ const CLONE_THREAD: u64 = 0x0001_0000;
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn process_executes(context: RawTracePointContext) -> u32 {
     let thread = Thread::current();
-    if TARGETS.get_ptr(thread.tgid).is_none() {
-        return 0;
-    }
+    // SAFETY: the value is plain numbers.
+    let Some(row) = (unsafe { TARGETS.get(thread.tgid) }).copied() else { return 0 };
     info!(&context, "process {} runs another program", thread.tgid);
     let _ = IN_FLIGHT.remove(thread.tid);
     let _ = IN_FLIGHT.remove(thread.tid | SUSPENDED);
     // Its code is another now: frame pointers have to do until userspace has read the new mappings.
     let _ = CODE_MAPS.remove(thread.tgid);
-    let _ = TARGETS.insert(thread.tgid, TargetRow { code_version: 0, stack_copies_left: 0 }, 0);
+    let _ =
+        TARGETS.insert(thread.tgid, TargetRow { code_version: 0, stack_copies_left: 0, ..row }, 0);
     if emit::process(EventKind::Executed, thread).is_err() {
         count(Counter::LostProcessEvents);
     }

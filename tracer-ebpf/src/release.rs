@@ -2,8 +2,6 @@
 //!
 //! Told at entry, before another thread can be given the same address.
 
-use aya_ebpf::EbpfContext as _;
-use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use tracer_common::counter::Counter;
@@ -15,12 +13,21 @@ use crate::counters::count;
 use crate::emit;
 use crate::maps::{FUNCTIONS, LIVE, SAMPLE_MEAN_BYTES};
 use crate::private_stack;
+use crate::process_row::{count_release, current_probe};
 
 /// Entry of free and its like.
 #[uprobe]
 pub fn release_enter(context: ProbeContext) -> u32 {
     private_stack::decline();
-    count(Counter::ReleaseHits);
+    let probe = current_probe(&context);
+    let Some(info) = FUNCTIONS.get(probe.row) else {
+        count(Counter::UnknownFunctions);
+        return 0;
+    };
+    if count_release(probe.process, info).is_none() {
+        count(Counter::UnknownFunctions);
+        return 0;
+    }
     let registers = Registers::read(&context);
     let [address, ..] = registers.arguments;
     if address == 0 {
@@ -28,7 +35,7 @@ pub fn release_enter(context: ProbeContext) -> u32 {
     }
     let thread = Thread::current();
     let wanted = if SAMPLE_MEAN_BYTES.load() == 0 {
-        is_wanted(&context, thread, &registers)
+        is_traced_call(thread, &registers, info)
     } else {
         let key = LiveKey { tgid: thread.tgid, reserved: 0, address };
         LIVE.remove(key).is_ok()
@@ -37,16 +44,4 @@ pub fn release_enter(context: ProbeContext) -> u32 {
         count(Counter::LostFrees);
     }
     0
-}
-
-/// When every allocation is recorded: whether the process is traced and the call is the program's own.
-#[inline(always)]
-fn is_wanted(context: &ProbeContext, thread: Thread, registers: &Registers) -> bool {
-    // SAFETY: the helper takes the program's own context.
-    let function = unsafe { bpf_get_attach_cookie(context.as_ptr()) };
-    let Some(info) = FUNCTIONS.get(function as u32) else {
-        count(Counter::UnknownFunctions);
-        return false;
-    };
-    is_traced_call(thread, registers, info)
 }

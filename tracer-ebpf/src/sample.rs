@@ -3,10 +3,10 @@
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use tracer_common::function::{FunctionInfo, Shape, traits};
 use tracer_common::limits::MAX_FORWARD_BYTES;
-use tracer_common::sampling::interval_bytes;
+use tracer_common::sampling::{countdown, countdown_bytes};
 
 use crate::call::{Registers, Thread, is_trampoline, read_user};
-use crate::maps::{SAMPLERS, Sampler};
+use crate::maps::{SAMPLE_MEAN_BYTES, SAMPLERS, Sampler};
 
 /// What sampling says of a call.
 pub enum Decision {
@@ -29,8 +29,9 @@ pub fn decide(
     info: &FunctionInfo,
     shape: Shape,
     size_bytes: u64,
-    mean_bytes: u64,
+    doublings: u32,
 ) -> Decision {
+    let mean_bytes = SAMPLE_MEAN_BYTES.load();
     let Some(sampler) = SAMPLERS.get_ptr_mut(0) else { return Decision::Unsampled };
     // SAFETY: this CPU's element of an array map; see above for preemption.
     let sampler = unsafe { &mut *sampler };
@@ -38,12 +39,12 @@ pub fn decide(
         return Decision::Nested;
     }
     sampler.outer_tid = 0;
-    if sampler.left_bytes == 0 {
-        sampler.left_bytes = interval_bytes(random(), mean_bytes);
+    if sampler.left == 0 {
+        sampler.left = countdown(random(), mean_bytes);
     }
-    sampler.left_bytes -= size_bytes as i64;
-    if sampler.left_bytes <= 0 {
-        sampler.left_bytes = interval_bytes(random(), mean_bytes);
+    sampler.left -= countdown_bytes(size_bytes, doublings);
+    if sampler.left <= 0 {
+        sampler.left = countdown(random(), mean_bytes);
         return Decision::Sampled;
     }
     if shape.resizes() || info.traits & traits::MEETS_EXITS != 0 {

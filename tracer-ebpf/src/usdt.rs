@@ -3,8 +3,6 @@
 //! Nothing is chosen here: what the program tells is recorded. The arguments lie where the compiler left them, in a
 //! register, in memory or in the note itself.
 
-use aya_ebpf::EbpfContext as _;
-use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use tracer_common::counter::Counter;
@@ -14,6 +12,7 @@ use tracer_common::usdt::{ArgumentPlace, NO_REGISTER, ProbePoint, kind};
 use crate::call::{Registers, Thread, read_register, read_user};
 use crate::counters::{add, count};
 use crate::maps::{PROBE_POINTS, TARGETS};
+use crate::process_row::{count_told_allocation, count_told_release, current_probe, now_ns};
 use crate::stack::{WITH_LOOP, WITHOUT_LOOP};
 use crate::{emit, private_stack, stack};
 
@@ -32,15 +31,22 @@ pub fn report_allocation_early(context: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn tell_allocation<const LOOP: bool>(context: &ProbeContext) -> u32 {
-    count(Counter::AllocateHits);
+    let (probe, start_ns) = (current_probe(context), now_ns());
+    record_allocation::<LOOP>(context, probe.row);
+    count_told_allocation(probe.process, start_ns, 0);
+    0
+}
+
+#[inline(always)]
+fn record_allocation<const LOOP: bool>(context: &ProbeContext, row: u32) {
     let thread = Thread::current();
-    let Some(point) = traced_point(context, thread) else { return 0 };
+    let Some(point) = traced_point(row, thread) else { return };
     let [address, size, weight] = &point.arguments;
     let (Some(address), Some(size_bytes), Some(weighted_bytes)) =
         (argument(context, address), argument(context, size), argument(context, weight))
     else {
         count(Counter::UnreadableArguments);
-        return 0;
+        return;
     };
     let stack_id = stack::capture_before::<LOOP>(thread, &Registers::read(context));
     let header = emit::header(EventKind::Reported, thread, 0);
@@ -49,34 +55,37 @@ fn tell_allocation<const LOOP: bool>(context: &ProbeContext) -> u32 {
         count(Counter::LostAllocations);
         add(Counter::LostAllocatedBytes, weighted_bytes);
     }
-    0
 }
 
 /// `free(block)`.
 #[uprobe]
 pub fn report_release(context: ProbeContext) -> u32 {
     private_stack::decline();
-    count(Counter::ReleaseHits);
+    let (probe, start_ns) = (current_probe(&context), now_ns());
+    record_release(&context, probe.row);
+    count_told_release(probe.process, start_ns, 0);
+    0
+}
+
+#[inline(always)]
+fn record_release(context: &ProbeContext, row: u32) {
     let thread = Thread::current();
-    let Some(point) = traced_point(&context, thread) else { return 0 };
+    let Some(point) = traced_point(row, thread) else { return };
     let [address, ..] = &point.arguments;
-    let Some(address) = argument(&context, address) else {
+    let Some(address) = argument(context, address) else {
         count(Counter::UnreadableArguments);
-        return 0;
+        return;
     };
     if emit::release(EventKind::Freed, thread, address).is_err() {
         count(Counter::LostFrees);
     }
-    0
 }
 
 /// The probe point that was hit in a traced process.
 #[inline(always)]
-fn traced_point(context: &ProbeContext, thread: Thread) -> Option<&'static ProbePoint> {
+fn traced_point(row: u32, thread: Thread) -> Option<&'static ProbePoint> {
     TARGETS.get_ptr(thread.tgid)?;
-    // SAFETY: the helper takes the program's own context.
-    let cookie = unsafe { bpf_get_attach_cookie(context.as_ptr()) };
-    let point = PROBE_POINTS.get(cookie as u32);
+    let point = PROBE_POINTS.get(row);
     if point.is_none() {
         count(Counter::UnknownFunctions);
     }

@@ -14,6 +14,7 @@
 //! | [`unwind`] | `.eh_frame` of modules | tables that kernel programs walk stacks by |
 //! | [`probes`] | functions | where exactly to probe, and the links |
 //! | [`collector`] | the ring buffer | typed events, loss |
+//! | [`governor`] | probe hits, CPU times | what tracing costs, and what to do about it |
 //! | [`ledger`] | events | outstanding allocations by call site, with intervals |
 //! | [`symbolise`] | addresses | functions, files, lines |
 //! | [`report`] | all of it | text, JSON |
@@ -30,6 +31,7 @@ pub mod doctor;
 pub mod fault;
 pub mod golang;
 pub mod goroutines;
+pub mod governor;
 pub mod ledger;
 pub mod probes;
 pub mod report;

@@ -1,6 +1,6 @@
 //! Sizes and durations, as people type and read them.
 //!
-//! In: `16MiB`, `30s`. Out: numbers of bytes and of seconds, and `1.5 MiB`, `4h10m` back.
+//! In: `16MiB`, `30s`, `5%`. Out: numbers of bytes, of seconds, and shares, and `1.5 MiB`, `4h10m`, `5.0 %` back.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,10 @@ pub struct Size {
     pub bytes: u64,
 }
 
-/// Text that is no size or no duration; says what would be.
+/// What a percentage may look like, for error messages.
+const PERCENTAGES: &str = "use a number above zero, such as 5% or 0.5%";
+
+/// Text that is no size, duration or percentage; says what would be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not {what}; {accepted}")]
 pub struct UnitError {
@@ -72,6 +75,34 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         human_age(self.duration.as_secs_f64()).fmt(f)
     }
+}
+
+/// A share in percent, as an option's value. Above zero.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Percentage {
+    /// The share: 0.05 for 5 %.
+    pub share: f64,
+}
+
+impl FromStr for Percentage {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let error =
+            || UnitError { text: text.to_owned(), what: "a percentage", accepted: PERCENTAGES };
+        let number = text.trim().strip_suffix('%').unwrap_or(text).trim();
+        let percent: f64 = number.parse().map_err(|_| error())?;
+        if !percent.is_finite() || percent <= 0.0 {
+            return Err(error());
+        }
+        Ok(Self { share: percent / 100.0 })
+    }
+}
+
+/// A share in percent, such as `0.3 %`, `34 %`.
+pub fn human_percent(share: f64) -> String {
+    let percent = share.max(0.0) * 100.0;
+    if percent < 9.95 { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
 }
 
 /// Bytes with three digits or so and a unit, such as `1.5 MiB`. Negative for what shrank.
@@ -173,6 +204,19 @@ mod tests {
         for wrong in ["0s", "30", "", "-3s", "s"] {
             assert_eq!(seconds(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn percentages_are_above_zero() {
+        let share = |text: &str| text.parse::<Percentage>().ok().map(|percentage| percentage.share);
+        assert_eq!(
+            (share("5%"), share("50"), share("0.5 %")),
+            (Some(0.05), Some(0.5), Some(0.005))
+        );
+        for wrong in ["", "%", "0%", "-1%", "inf", "NaN%", "5%%", "five"] {
+            assert_eq!(share(wrong), None, "{wrong}");
+        }
+        assert_eq!([0.0034, 0.344, 12.0].map(human_percent), ["0.3 %", "34 %", "1200 %"]);
     }
 
     #[test]

@@ -43,6 +43,7 @@ fn ten_million_blocks_take_64_bytes_each_at_most() {
             stack_id,
             tracked: true,
             weighted_bytes: None,
+            doublings: 0,
         };
         apply(&mut ledger, block, Happening::Allocated(allocation));
         let count = block + 1;

@@ -13,7 +13,7 @@ use crate::source::{self, File, line_of, words};
 use crate::workspace;
 
 /// The product's modules; each may name itself and those before it.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "fault",
     "units",
     "sys",
@@ -23,6 +23,7 @@ const ORDER: [&str; 18] = [
     "unwind",
     "probes",
     "collector",
+    "governor",
     "ledger",
     "analysis",
     "symbolise",

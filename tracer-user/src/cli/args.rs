@@ -12,7 +12,7 @@ use crate::probes::features::LinkKind;
 use crate::report::{self, Sort as SortKey};
 use crate::snapshot;
 use crate::trace::options::{Selection, TraceOptions};
-use crate::units::{Size, Span, UnitError};
+use crate::units::{Percentage, Size, Span, UnitError};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -167,6 +167,10 @@ pub(super) struct Trace {
     /// Record every allocation [default for run]
     #[arg(long, env = "OUTLIVE_EXACT")]
     exact: bool,
+    /// Slowdown of the target that is allowed: sample less, and at last detach, rather than exceed it; none allows any
+    /// [default: 10% for attach, unless --exact]
+    #[arg(long, value_name = "PERCENT", env = "OUTLIVE_MAX_OVERHEAD", value_parser = parse_overhead)]
+    max_overhead: Option<Overhead>,
     /// Trace children, each as a target of its own
     #[arg(long, env = "OUTLIVE_FOLLOW_FORK")]
     follow_fork: bool,
@@ -237,6 +241,18 @@ fn parse_mean(text: &str) -> Result<Size, String> {
         .to_owned())
 }
 
+/// A value of `--max-overhead`: the slowdown allowed; `None` allows any.
+#[derive(Clone, Copy, Debug)]
+struct Overhead(Option<f64>);
+
+fn parse_overhead(text: &str) -> Result<Overhead, String> {
+    if text == "none" {
+        return Ok(Overhead(None));
+    }
+    let parsed: Result<Percentage, UnitError> = text.parse();
+    parsed.map(|percentage| Overhead(Some(percentage.share))).map_err(|error| error.to_string())
+}
+
 fn parse_ring(text: &str) -> Result<Size, String> {
     let size: Size = text.parse().map_err(|error: UnitError| error.to_string())?;
     if size.bytes.is_power_of_two() && (4096..=1 << 30).contains(&size.bytes) {
@@ -246,8 +262,13 @@ fn parse_ring(text: &str) -> Result<Size, String> {
 }
 
 impl Trace {
-    /// The options of a run that records as `default` says unless told otherwise. Fails when no block could match.
-    pub(super) fn options(&self, default: Selection) -> Result<TraceOptions, Fault> {
+    /// The options of a run that records as `default` says unless told otherwise, and that may cost `default_overhead` when
+    /// it samples. Fails when no block could match.
+    pub(super) fn options(
+        &self,
+        default: Selection,
+        default_overhead: Option<f64>,
+    ) -> Result<TraceOptions, Fault> {
         if let (Some(min), Some(max)) = (self.min_size, self.max_size)
             && min > max
         {
@@ -272,6 +293,12 @@ impl Trace {
         };
         Ok(TraceOptions {
             selection,
+            max_overhead: match self.max_overhead {
+                Some(Overhead(limit)) => limit,
+                // Who asks for every allocation is not to be given fewer without asking for that, too.
+                None if selection == Selection::Exact => None,
+                None => default_overhead,
+            },
             duration: self.duration.map(|span| span.duration),
             interval: self.interval.map(|span| span.duration),
             follow_fork: self.follow_fork,
@@ -320,7 +347,7 @@ mod tests {
         let words = ["outlive", "attach", "1"].iter().chain(words);
         let arguments = Arguments::try_parse_from(words).map_err(|error| error.to_string())?;
         let Command::Attach(attach) = arguments.command else { panic!("not attach") };
-        attach.trace.options(Selection::Exact).map_err(|fault| fault.to_string())
+        attach.trace.options(Selection::Exact, Some(0.1)).map_err(|fault| fault.to_string())
     }
 
     #[test]
@@ -341,6 +368,15 @@ mod tests {
     }
 
     #[test]
+    fn the_cost_is_limited_when_asked_and_when_sampling() {
+        let limit = |words: &[&str]| trace(words).expect("valid").max_overhead;
+        assert_eq!(limit(&["--sample", "4KiB"]), Some(0.1));
+        assert_eq!(limit(&["--exact"]), None);
+        assert_eq!(limit(&["--exact", "--max-overhead", "5%"]), Some(0.05));
+        assert_eq!(limit(&["--sample", "4KiB", "--max-overhead", "none"]), None);
+    }
+
+    #[test]
     fn contradictions_and_nonsense_are_refused() {
         for words in [
             &["--sample", "4KiB", "--exact"][..],
@@ -350,6 +386,8 @@ mod tests {
             &["--duration", "soon"],
             &["--ring-size", "5000"],
             &["--sort", "colour"],
+            &["--max-overhead", "0%"],
+            &["--max-overhead", "little"],
         ] {
             assert!(trace(words).is_err(), "{words:?}");
         }

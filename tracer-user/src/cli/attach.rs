@@ -17,6 +17,9 @@ use crate::trace::session::Session;
 /// Mean bytes between samples unless told otherwise.
 const DEFAULT_MEAN_BYTES: u64 = 512 << 10;
 
+/// Slowdown of a target that is allowed unless told otherwise.
+const DEFAULT_OVERHEAD: f64 = 0.1;
+
 /// Runs the command.
 pub(super) fn attach(arguments: &Attach, global: &Global) -> Result<Outcome, Fault> {
     let trace = &arguments.trace;
@@ -24,7 +27,8 @@ pub(super) fn attach(arguments: &Attach, global: &Global) -> Result<Outcome, Fau
         arguments.pids.iter().chain(&arguments.pid).map(|pid| Pid(*pid)).collect();
     pids.sort();
     pids.dedup();
-    let options = trace.options(Selection::Poisson { mean_bytes: DEFAULT_MEAN_BYTES })?;
+    let selection = Selection::Poisson { mean_bytes: DEFAULT_MEAN_BYTES };
+    let options = trace.options(selection, Some(DEFAULT_OVERHEAD))?;
     let targets = pids.into_iter().map(Target::open).collect::<Result<Vec<_>, _>>()?;
     let mut output = Output::open(&trace.output, trace.force, trace.format, global.color)?;
     let mut lost = 0;
@@ -71,6 +75,12 @@ pub(super) fn listener<'a>(
         Progress::Naming { done, total, fetching } => {
             if !global.quiet {
                 bar.show(done, total, fetching);
+            }
+            Ok(ControlFlow::Continue(()))
+        }
+        Progress::Governed { target, what } => {
+            if !global.quiet {
+                eprintln!("outlive: {} ({}): {what}", target.pid, target.comm);
             }
             Ok(ControlFlow::Continue(()))
         }

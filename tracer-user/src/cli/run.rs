@@ -19,7 +19,7 @@ pub(super) fn run(arguments: &Run, global: &Global) -> Result<Outcome, Fault> {
     let Some((program, rest)) = arguments.command.split_first() else {
         return Ok(Outcome::Own(Status::Usage));
     };
-    let options = trace.options(Selection::Exact)?;
+    let options = trace.options(Selection::Exact, None)?;
     let mut output = Output::open(&trace.output, trace.force, trace.format, global.color)?;
     let mut lost = 0;
     let pid = runtime()?.block_on(async {

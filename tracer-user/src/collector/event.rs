@@ -86,6 +86,8 @@ pub struct Allocation {
     pub tracked: bool,
     /// Bytes that it stands for, when the process's own sampler says so.
     pub weighted_bytes: Option<u64>,
+    /// How often the sampling mean had been doubled when it was recorded.
+    pub doublings: u8,
 }
 
 /// How a realloc ended.
@@ -168,6 +170,7 @@ fn allocation(event: &AllocationEvent) -> Allocation {
         stack_id: event.stack_id,
         tracked: event.header.flags & flags::UNTRACKED == 0,
         weighted_bytes: None,
+        doublings: flags::doublings(event.header.flags),
     }
 }
 
@@ -190,6 +193,7 @@ fn reported(record: &[u8]) -> Option<Allocation> {
         stack_id: event.stack_id,
         tracked: true,
         weighted_bytes: Some(event.weighted_bytes),
+        doublings: 0,
     })
 }
 

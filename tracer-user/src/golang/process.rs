@@ -140,7 +140,8 @@ impl GoProcess {
             object_size_offset: self.layout.bucket.object_size as u32,
             thread_offset: self.layout.scheduler.thread as u32,
             processor_offset: self.layout.scheduler.processor as u32,
-            reserved: 0,
+            sampled_stepped: u16::from(hooks.sampled.single_stepped),
+            freed_stepped: u16::from(hooks.freed.single_stepped),
             sweepgen_distance: sweepgen.wrapping_sub(probed),
         })
     }

@@ -18,8 +18,8 @@ pub(super) struct Block {
     pub(super) size_bytes: u64,
     /// `CLOCK_MONOTONIC`, nanoseconds; kept to the microsecond.
     pub(super) at_ns: u64,
-    /// Where it was allocated: an index of the ledger's sites.
-    pub(super) site: u32,
+    /// Where and how it was recorded: an index of the ledger's groups.
+    pub(super) group: u32,
 }
 
 /// A block in 16 bytes.
@@ -27,7 +27,7 @@ pub(super) struct Block {
 struct Packed {
     size_bytes: [u8; 6],
     at_us: [u8; 6],
-    site: [u8; 4],
+    group: [u8; 4],
 }
 
 impl From<Block> for Packed {
@@ -35,7 +35,7 @@ impl From<Block> for Packed {
         Self {
             size_bytes: six_bytes(block.size_bytes),
             at_us: six_bytes(block.at_ns / 1000),
-            site: block.site.to_le_bytes(),
+            group: block.group.to_le_bytes(),
         }
     }
 }
@@ -45,7 +45,7 @@ impl From<Packed> for Block {
         Self {
             size_bytes: from_six_bytes(packed.size_bytes),
             at_ns: from_six_bytes(packed.at_us) * 1000,
-            site: u32::from_le_bytes(packed.site),
+            group: u32::from_le_bytes(packed.group),
         }
     }
 }
@@ -179,8 +179,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_packed_block_is_the_block(size_bytes in 0_u64..1 << 48, at_us in 0_u64..1 << 48, site: u32) {
-            let block = Block { size_bytes, at_ns: at_us * 1000, site };
+        fn a_packed_block_is_the_block(size_bytes in 0_u64..1 << 48, at_us in 0_u64..1 << 48, group: u32) {
+            let block = Block { size_bytes, at_ns: at_us * 1000, group };
             prop_assert_eq!(Block::from(Packed::from(block)), block);
         }
     }
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn impossible_sizes_stay_the_largest() {
-        let block = Block { size_bytes: u64::MAX, at_ns: 0, site: 0 };
+        let block = Block { size_bytes: u64::MAX, at_ns: 0, group: 0 };
         assert_eq!(Block::from(Packed::from(block)).size_bytes, (1 << 48) - 1);
     }
 

@@ -35,26 +35,30 @@ impl Live {
 }
 
 impl Ledger {
-    /// What is outstanding at `now_ns`.
+    /// What is outstanding at `now_ns`; once frees are not known any more, what was outstanding then.
     pub fn snapshot(&self, now_ns: u64, filter: &Filter) -> Snapshot {
+        let live_ns = self.frees_known_until_ns.map_or(now_ns, |until_ns| until_ns.min(now_ns));
         let mut live = vec![Live::default(); self.sites.len()];
         let mut total = Live::default();
         for (block, site, weight) in self.weighed_blocks() {
             total.add(&block, weight);
             if let Some(live) = live.get_mut(site)
-                && is_wanted(&block, now_ns, filter)
+                && is_wanted(&block, live_ns, filter)
             {
-                live.add_with_age(&block, weight, now_ns);
+                live.add_with_age(&block, weight, live_ns);
             }
         }
-        let medians = self.median_births(&live, now_ns, filter);
+        let medians = self.median_births(&live, live_ns, filter);
         let of_sites = self.sites.iter().zip(live.iter().zip(medians));
+        let frees_known_s =
+            self.frees_known_until_ns.map(|until_ns| seconds_between(self.start_ns, until_ns));
         Snapshot {
             seconds: seconds_between(self.start_ns, now_ns),
+            frees_known_s,
             totals: self.totals(&total),
             sites: of_sites
                 .map(|(site, (live, median_ns))| {
-                    site_snapshot(site, live, median_ns, self.start_ns, now_ns)
+                    site_snapshot(site, live, median_ns, self.start_ns, live_ns)
                 })
                 .collect(),
             unknown_frees: self.unknown_frees,
@@ -65,14 +69,18 @@ impl Ledger {
     /// Every block with the index of its site and how many it stands for.
     fn weighed_blocks(&self) -> impl Iterator<Item = (Block, usize, f64)> {
         let withdrawn = self.withdrawn.values().map(|(_, block)| *block);
-        let blocks = self.blocks.iter().chain(withdrawn);
-        let blocks = blocks.map(|block| (block, weight(block.size_bytes, self.mean_bytes)));
-        let reported = self.reported.values().map(|reported| (reported.block, reported.weight));
-        blocks.chain(reported).map(|(block, weight)| (block, block.site as usize, weight))
+        let blocks = self.blocks.iter().chain(withdrawn).map(|block| (block, None));
+        let reported =
+            self.reported.values().map(|reported| (reported.block, Some(reported.weight)));
+        blocks.chain(reported).filter_map(|(block, own_weight)| {
+            let group = self.groups.get(block.group as usize)?;
+            let weight = own_weight.unwrap_or_else(|| weight(block.size_bytes, group.mean_bytes));
+            Some((block, group.site as usize, weight))
+        })
     }
 
     /// For each site the moment before which half of its blocks were allocated.
-    fn median_births(&self, live: &[Live], now_ns: u64, filter: &Filter) -> Vec<Option<u64>> {
+    fn median_births(&self, live: &[Live], live_ns: u64, filter: &Filter) -> Vec<Option<u64>> {
         // The sites' blocks one site after the other, in one piece of just the size.
         let mut starts = Vec::with_capacity(live.len());
         let mut count = 0;
@@ -83,7 +91,7 @@ impl Ledger {
         let mut births = vec![(0, 0.0); count];
         let mut ends = starts.clone();
         for (block, site, weight) in self.weighed_blocks() {
-            if is_wanted(&block, now_ns, filter)
+            if is_wanted(&block, live_ns, filter)
                 && let Some(end) = ends.get_mut(site)
                 && let Some(birth) = births.get_mut(*end)
             {
@@ -115,9 +123,9 @@ fn site_snapshot(
     live: &Live,
     median_ns: Option<u64>,
     start_ns: u64,
-    now_ns: u64,
+    live_ns: u64,
 ) -> SiteSnapshot {
-    let age_s = |at_ns| seconds_between(at_ns, now_ns);
+    let age_s = |at_ns| seconds_between(at_ns, live_ns);
     let live_bytes = live.bytes.estimate();
     SiteSnapshot {
         stack_id: site.stack_id,
@@ -130,7 +138,7 @@ fn site_snapshot(
         oldest_age_s: live.oldest_ns.map_or(0.0, age_s),
         median_age_s: median_ns.map_or(0.0, age_s),
         age_histogram: live.ages,
-        growth_bytes_per_s: per_second(live_bytes, seconds_between(start_ns, now_ns)),
+        growth_bytes_per_s: per_second(live_bytes, seconds_between(start_ns, live_ns)),
         go: None,
     }
 }

@@ -179,6 +179,7 @@ impl GoBook {
         let at = At { ns: now_ns, cycle: now_cycle, seconds };
         Snapshot {
             seconds,
+            frees_known_s: None,
             totals: Totals {
                 live_bytes: total.bytes().estimate(),
                 live_count: total.count.estimate(),

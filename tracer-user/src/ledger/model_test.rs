@@ -73,6 +73,7 @@ fn allocation(address: u64, size_bytes: u64, stack_id: u64) -> Allocation {
         stack_id,
         tracked: true,
         weighted_bytes: None,
+        doublings: 0,
     }
 }
 
@@ -177,9 +178,51 @@ fn after_a_loss_the_kernels_table_has_the_last_word() {
     ledger.apply(&event(1, 1, Happening::Allocated(allocation(8, 100, 1))));
     ledger.apply(&event(1, 2, Happening::Allocated(allocation(16, 50, 1))));
     let live = [(VirtAddr(16), (50, 1)), (VirtAddr(24), (9, 2))].map(
-        |(address, (size_bytes, stack_id))| (address, LiveBlock { size_bytes, stack_id, at_ns: 3 }),
+        |(address, (size_bytes, stack_id))| {
+            (address, LiveBlock { size_bytes, stack_id, at_ns: 3, ..LiveBlock::default() })
+        },
     );
     ledger.resynchronise(&live.into());
     let snapshot = ledger.snapshot(10, &Filter::default());
     assert!((snapshot.totals.live_bytes.value - 59.0).abs() < f64::EPSILON);
+}
+
+#[test]
+fn without_frees_what_is_live_stays_as_it_was() {
+    let mut ledger = Ledger::new(0, 0);
+    ledger.apply(&event(1, 1, Happening::Allocated(allocation(8, 100, 1))));
+    ledger.apply(&event(1, 2, Happening::Allocated(allocation(16, 50, 1))));
+    ledger.forget_frees_from(2_000_000_000);
+    // Told late, but of before.
+    ledger.apply(&event(1, 3, Happening::Freed(VirtAddr(8))));
+    let later = 3_000_000_000;
+    ledger.apply(&event(1, later, Happening::Freed(VirtAddr(16))));
+    ledger.apply(&event(1, later, Happening::Allocated(allocation(24, 7, 1))));
+    let moved = ResizeOutcome::Moved(allocation(32, 9, 1));
+    ledger.apply(&event(1, later, Happening::Resized { old: VirtAddr(16), outcome: moved }));
+    let snapshot = ledger.snapshot(12_000_000_000, &Filter::default());
+    let whole = |value: f64| value as u64;
+    assert_eq!(snapshot.frees_known_s.map(whole), Some(2));
+    assert_eq!(whole(snapshot.seconds), 12);
+    let totals = &snapshot.totals;
+    assert_eq!((whole(totals.live_bytes.value), whole(totals.freed_bytes)), (50, 100));
+    assert_eq!(whole(totals.allocated_bytes), 166);
+    assert!(snapshot.sites[0].oldest_age_s < 2.1, "ages are of that moment");
+}
+
+#[test]
+fn samples_keep_the_mean_of_their_moment() {
+    use crate::ledger::estimate::weight;
+    let mut ledger = Ledger::new(1000, 0);
+    for doublings in 0..3 {
+        let block = Allocation { doublings, ..allocation(8 + u64::from(doublings), 100, 1) };
+        ledger.apply(&event(1, 1, Happening::Allocated(block)));
+    }
+    let snapshot = ledger.snapshot(10, &Filter::default());
+    let expected = weight(100, 1000) + weight(100, 2000) + weight(100, 4000);
+    assert_eq!(snapshot.sites.len(), 1, "it is one site all the same");
+    assert!((snapshot.totals.live_count.value - expected).abs() < 1e-9);
+    ledger.apply(&event(1, 2, Happening::Freed(VirtAddr(9))));
+    let freed = ledger.snapshot(10, &Filter::default()).totals.freed_count;
+    assert!((freed - weight(100, 2000)).abs() < 1e-9);
 }

@@ -99,6 +99,8 @@ pub struct Totals {
 pub struct Snapshot {
     /// Seconds since tracing started.
     pub seconds: f64,
+    /// Seconds of it in which frees were seen, when that ended before: what is live and freed is of that moment.
+    pub frees_known_s: Option<f64>,
     /// Sums over all sites, before any filter.
     pub totals: Totals,
     /// Sites with at least one allocation.
@@ -116,6 +118,7 @@ impl Snapshot {
         let (a, b) = (self.totals, other.totals);
         Self {
             seconds: self.seconds,
+            frees_known_s: self.frees_known_s,
             totals: Totals {
                 live_bytes: a.live_bytes.plus(b.live_bytes),
                 live_count: a.live_count.plus(b.live_count),

@@ -6,6 +6,8 @@ use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
+use tracer_common::process::ProbeId;
+
 use crate::fault::{Fault, Status};
 use crate::probes::features::{LinkKind, has_loop};
 use crate::probes::object::{KernelObject, LoadedProgram};
@@ -60,7 +62,7 @@ pub struct Placed<'a> {
     /// Position in the file of a counter that the kernel raises while the probe is there.
     pub semaphore: Option<FileOffset>,
     /// Index of its row in the kernel's table for such places.
-    pub cookie: u32,
+    pub row: u32,
 }
 
 /// Entry of allocations on kernels before 5.17.
@@ -92,6 +94,16 @@ pub struct Programs {
 pub struct Links {
     multi: Vec<OwnedFd>,
     single: Vec<OwnedFd>,
+    /// Of releasing functions.
+    releases: Vec<OwnedFd>,
+}
+
+impl Links {
+    /// Takes out the probes of releasing functions.
+    #[must_use]
+    pub fn take_releases(&mut self) -> Self {
+        Self { releases: std::mem::take(&mut self.releases), ..Self::default() }
+    }
 }
 
 /// Releases probes, all at once: for each link the kernel waits until nobody runs its program any more.
@@ -102,6 +114,7 @@ pub fn release(all: Vec<Links>) {
                 scope.spawn(move || drop(link));
             }
             scope.spawn(move || drop(links.single));
+            scope.spawn(move || drop(links.releases));
         }
     });
 }
@@ -129,12 +142,12 @@ impl Programs {
         Ok(())
     }
 
-    /// Attaches to all places of one file in one process.
+    /// Attaches to all places of one file in one process, named by its id and its place in the kernel's tables.
     pub fn attach(
         &mut self,
         object: &KernelObject,
         path: &Path,
-        pid: Pid,
+        process: (Pid, u32),
         placed: &[Placed<'_>],
     ) -> Result<Links, Fault> {
         let mut links = Links::default();
@@ -145,11 +158,16 @@ impl Programs {
                 continue;
             }
             for part in self.parts(moment) {
-                if part.attach_type == AttachType::PerfEvent {
-                    links.single.extend(self.attach_each(object, part, path, pid, &here)?);
+                let part_links = if part.attach_type == AttachType::PerfEvent {
+                    self.attach_each(object, part, path, process.0, &here)?
                 } else {
                     let program = self.program(object, part, 0)?;
-                    links.multi.push(attach_together(program, part, path, pid, &here)?);
+                    vec![attach_together(program, part, path, process, &here)?]
+                };
+                match (moment, part.attach_type) {
+                    (Moment::Release, _) => links.releases.extend(part_links),
+                    (_, AttachType::PerfEvent) => links.single.extend(part_links),
+                    _ => links.multi.extend(part_links),
                 }
             }
         }
@@ -192,8 +210,9 @@ impl Programs {
         let path = c_path(path)?;
         let mut links = Vec::new();
         for placed in places {
-            // A return knows its function from the entry.
-            let cookie = if part.at_return { 0 } else { placed.cookie };
+            // One program serves all processes: it looks up which one it runs in. A return knows its function from the entry.
+            let row = if part.at_return { 0 } else { placed.row };
+            let cookie = ProbeId { process: 0, row }.cookie();
             let program = self.program(object, part, cookie)?;
             let probe = Probe {
                 path: &path,
@@ -235,12 +254,13 @@ fn attach_together(
     program: &LoadedProgram,
     part: Part,
     path: &Path,
-    pid: Pid,
+    (pid, process): (Pid, u32),
     places: &[&Placed<'_>],
 ) -> Result<OwnedFd, Fault> {
     let path = c_path(path)?;
     let offsets: Vec<u64> = places.iter().map(|placed| placed.offset.0).collect();
-    let cookies: Vec<u64> = places.iter().map(|placed| u64::from(placed.cookie)).collect();
+    let probes = places.iter().map(|placed| ProbeId { process, row: placed.row });
+    let cookies: Vec<u64> = probes.map(|probe| u64::from(probe.cookie())).collect();
     let mut semaphores: Vec<u64> =
         places.iter().map(|placed| placed.semaphore.map_or(0, |offset| offset.0)).collect();
     if semaphores.iter().all(|offset| *offset == 0) {

@@ -28,8 +28,6 @@ pub struct Exit {
     pub address: ElfAddr,
     /// What the kernel programs have to know.
     pub info: ExitInfo,
-    /// The kernel must single-step the instruction.
-    pub single_stepped: bool,
 }
 
 /// Exits that together see every return of the function that starts at `start`. A return may pass two. Those that the kernel
@@ -63,8 +61,8 @@ pub fn exits(flow: &Flow, start: ElfAddr, is_free: &dyn Fn(ElfAddr) -> bool) -> 
             register_offset: place_of(Register::RAX).unwrap_or_default(),
             condition: Condition::NONE.0,
             stack_bytes: 0,
+            single_stepped: 1,
         },
-        single_stepped: true,
     }));
     candidates
 }
@@ -200,7 +198,8 @@ fn emulated_exits(
 ) -> Vec<Exit> {
     let Some(Some(depth)) = depths.get(&address) else { return Vec::new() };
     let is_call = node.instruction.mnemonic() == Mnemonic::Call;
-    if *depth < 0 || is_call || !is_emulated(&node.instruction) {
+    let Ok(stack_bytes) = u32::try_from(*depth) else { return Vec::new() };
+    if is_call || !is_emulated(&node.instruction) {
         return Vec::new();
     }
     let register_at = |address: &u64| match results.get(address) {
@@ -209,8 +208,7 @@ fn emulated_exits(
     };
     let exit = |register_offset, condition: Condition| Exit {
         address: ElfAddr(address),
-        info: ExitInfo { register_offset, condition: condition.0, stack_bytes: *depth as u64 },
-        single_stepped: false,
+        info: ExitInfo { register_offset, condition: condition.0, stack_bytes, single_stepped: 0 },
     };
     if let Some(register) = register_at(&address) {
         return vec![exit(register, Condition::NONE)];
@@ -264,12 +262,11 @@ mod tests {
         exits(&flow, Fragment::START, &|_| true)
     }
 
-    fn place(address: u64, condition: u32, stack_bytes: u64, single_stepped: bool) -> Exit {
+    fn place(address: u64, condition: u32, stack_bytes: u32, single_stepped: u32) -> Exit {
         let register_offset = place_of(Register::RAX).expect("a register");
         Exit {
             address: ElfAddr(address),
-            info: ExitInfo { register_offset, condition, stack_bytes },
-            single_stepped,
+            info: ExitInfo { register_offset, condition, stack_bytes, single_stepped },
         }
     }
 
@@ -281,13 +278,13 @@ mod tests {
             0,
         ];
         // Not equal is the processor's condition 5.
-        assert_eq!(found(&code), [place(0x1009, 6, 8, false)]);
+        assert_eq!(found(&code), [place(0x1009, 6, 8, 0)]);
     }
 
     #[test]
     fn without_an_emulated_instruction_it_is_the_return_itself() {
         // mov rax,rdi; ret
-        assert_eq!(found(&[0x48, 0x89, 0xf8, 0xc3]), [place(0x1003, 0, 0, true)]);
+        assert_eq!(found(&[0x48, 0x89, 0xf8, 0xc3]), [place(0x1003, 0, 0, 1)]);
     }
 
     #[test]
@@ -295,7 +292,7 @@ mod tests {
         // sub rsp,8; jmp +0; mov rax,rbx; add rsp,8; ret
         let code = [0x48, 0x83, 0xec, 8, 0xeb, 0, 0x48, 0x89, 0xd8, 0x48, 0x83, 0xc4, 8, 0xc3];
         let [exit] = found(&code)[..] else { panic!("one exit") };
-        assert_eq!((exit.address, exit.single_stepped), (ElfAddr(0x1004), false));
+        assert_eq!((exit.address, exit.info.single_stepped), (ElfAddr(0x1004), 0));
         assert_eq!(Some(exit.info.register_offset), place_of(Register::RBX));
         assert_eq!((exit.info.condition, exit.info.stack_bytes), (0, 8));
     }
@@ -306,13 +303,13 @@ mod tests {
         let code = [0x48, 0x85, 0xff, 0x74, 3, 0x48, 0x89, 0xf0, 0x90, 0xc3];
         let exits = found(&code);
         assert!(exits.iter().any(|exit| exit.address == ElfAddr(0x1008)), "{exits:?}");
-        let flow_end = exits.iter().filter(|exit| exit.single_stepped).count();
+        let flow_end = exits.iter().filter(|exit| exit.info.single_stepped != 0).count();
         assert_eq!(flow_end, 0, "the nop is on every way");
     }
 
     #[test]
     fn a_result_that_a_call_makes_is_not_known_before_it() {
         // nop; call; ret
-        assert_eq!(found(&[0x90, 0xe8, 0, 0, 0, 0, 0xc3]), [place(0x1006, 0, 0, true)]);
+        assert_eq!(found(&[0x90, 0xe8, 0, 0, 0, 0, 0xc3]), [place(0x1006, 0, 0, 1)]);
     }
 }

@@ -149,7 +149,7 @@ impl Plan {
         }
         for exit in exits {
             let Some(offset) = offset_of(exit.address) else { return false };
-            is_stepped |= exit.single_stepped;
+            is_stepped |= exit.info.single_stepped != 0;
             sites.push(ExitSite { offset, info: exit.info });
         }
         sites.retain(|site| !self.exits.contains(site));
@@ -181,7 +181,7 @@ fn site(hook: &Hook, segments: &[TextSegment], read: impl FnOnce(u64) -> Vec<u8>
         single_stepped: placement.single_stepped,
         info: FunctionInfo {
             shape: hook.shape as u32,
-            traits: 0,
+            traits: u32::from(placement.single_stepped) * traits::SINGLE_STEPPED,
             text_before: before + placement.offset,
             text_after: left.saturating_sub(placement.offset),
             body_before: placement.offset,

@@ -19,6 +19,10 @@ use crate::target::memory::ProcessMemory;
 const NO_VERDICT: &str =
     "this version measures growth and does not judge it: whether a site leaks is not known";
 
+/// The same once frees are not seen any more.
+const NO_VERDICT_WITHOUT_FREES: &str =
+    "frees were not seen in the whole window: what is live at its end is not known";
+
 /// What sites are ordered by, largest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
@@ -42,8 +46,10 @@ pub enum Sampling {
     Exact,
     /// By bytes.
     Poisson {
-        /// Mean bytes between samples.
+        /// Mean bytes between samples now.
         mean_bytes: u64,
+        /// The same at the start.
+        first_mean_bytes: u64,
     },
     /// By the process itself, which tells of them by static probe points.
     Usdt,
@@ -104,6 +110,18 @@ pub struct ReportInput<'a> {
     pub options: Options,
 }
 
+fn sampling(sampling: Sampling) -> model::Sampling {
+    let (mode, mean_bytes, mean_bytes_at_start) = match sampling {
+        Sampling::Exact => ("exact", 0, 0),
+        Sampling::Poisson { mean_bytes, first_mean_bytes } => {
+            ("poisson", mean_bytes, first_mean_bytes)
+        }
+        Sampling::Usdt => ("usdt", 0, 0),
+        Sampling::GoRuntime { mean_bytes } => ("go-runtime", mean_bytes, mean_bytes),
+    };
+    model::Sampling { mode, mean_bytes, mean_bytes_at_start }
+}
+
 /// Makes the report.
 pub fn build(input: ReportInput<'_>) -> Report {
     let snapshot = input.snapshot;
@@ -111,7 +129,12 @@ pub fn build(input: ReportInput<'_>) -> Report {
     let shown = order.len().min(input.options.top);
     let sites = order.iter().take(shown).enumerate();
     let sites = sites.map(|(index, site)| {
-        site_section(index + 1, site, (input.stack)(site.stack_id), input.options.raw)
+        let stack = (input.stack)(site.stack_id);
+        let mut section = site_section(index + 1, site, stack, input.options.raw);
+        if snapshot.frees_known_s.is_some() {
+            NO_VERDICT_WITHOUT_FREES.clone_into(&mut section.verdict_reason);
+        }
+        section
     });
     let mut sites: Vec<Site> = sites.collect();
     let mappings = input
@@ -124,15 +147,9 @@ pub fn build(input: ReportInput<'_>) -> Report {
             start: humantime::format_rfc3339_millis(input.start).to_string(),
             end: humantime::format_rfc3339_millis(input.end).to_string(),
             seconds: rounded(snapshot.seconds),
+            frees_seen_s: snapshot.frees_known_s.map(rounded),
         },
-        sampling: match input.sampling {
-            Sampling::Exact => model::Sampling { mode: "exact", mean_bytes: 0 },
-            Sampling::Poisson { mean_bytes } => model::Sampling { mode: "poisson", mean_bytes },
-            Sampling::Usdt => model::Sampling { mode: "usdt", mean_bytes: 0 },
-            Sampling::GoRuntime { mean_bytes } => {
-                model::Sampling { mode: "go-runtime", mean_bytes }
-            }
-        },
+        sampling: sampling(input.sampling),
         totals: totals(snapshot),
         loss: Loss {
             unknown_frees: snapshot.unknown_frees,
@@ -147,7 +164,12 @@ pub fn build(input: ReportInput<'_>) -> Report {
                 ..Breakdown::default()
             },
         },
-        cost: Cost { own_cpu_s: rounded(input.cost.own_cpu_s), ..input.cost },
+        cost: Cost {
+            estimated_slowdown: input.cost.estimated_slowdown.map(rounded),
+            tracer_cpu_s: rounded(input.cost.tracer_cpu_s),
+            own_cpu_s: rounded(input.cost.own_cpu_s),
+            ..input.cost
+        },
         sites,
         sites_omitted: order.len() - shown,
         mappings,

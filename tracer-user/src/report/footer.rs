@@ -2,7 +2,7 @@
 
 use super::model::{Loss, Report};
 use super::text::{Layout, printable};
-use crate::units::{human_age, human_count, human_size};
+use crate::units::{human_age, human_count, human_percent, human_size};
 
 pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
     let lost = lost(&report.loss);
@@ -72,12 +72,15 @@ fn cost(report: &Report) -> String {
         "no probes".to_owned()
     } else {
         let (allocations, frees) = (number(cost.allocate_hits), number(cost.release_hits));
-        format!("{allocations} allocation and {frees} free probes ran")
+        let slowdown = cost.estimated_slowdown.map_or_else(String::new, |slowdown| {
+            format!(", slowing it by about {}", human_percent(slowdown))
+        });
+        format!("{allocations} allocation and {frees} free probes ran{slowdown}")
     };
     format!(
         "{probes}; outlive used {} of CPU and {}",
-        human_age(cost.own_cpu_s),
-        human_size(cost.own_rss_bytes as f64),
+        human_age(cost.tracer_cpu_s),
+        human_size(cost.tracer_rss_bytes as f64),
     )
 }
 

@@ -75,6 +75,8 @@ pub struct Window {
     pub end: String,
     /// Length by the monotonic clock, seconds.
     pub seconds: f64,
+    /// Seconds from its start in which frees were seen: what is live and freed is of that moment. `null`: all of it.
+    pub frees_seen_s: Option<f64>,
 }
 
 /// How allocations were chosen.
@@ -82,8 +84,10 @@ pub struct Window {
 pub struct Sampling {
     /// `exact`, `poisson`, `usdt`: by the process itself, or `go-runtime`: by its Go runtime.
     pub mode: &'static str,
-    /// Mean bytes between samples; 0 unless the mode is `poisson`.
+    /// Mean bytes between samples at the end; 0 where every allocation is recorded, and where it is not known.
     pub mean_bytes: u64,
+    /// The same at the start: it is raised when tracing costs more than is allowed.
+    pub mean_bytes_at_start: u64,
 }
 
 impl Sampling {
@@ -201,16 +205,39 @@ pub struct Breakdown {
 /// What tracing cost.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Cost {
+    /// Calls that ran a probe of an allocator's function.
+    pub hits: u64,
+    /// CPU time that tracing has added to the process, over what it used for itself, estimated: 0.05 for 5 %. `null`
+    /// before it has used any.
+    pub estimated_slowdown: Option<f64>,
+    /// CPU time of outlive itself, seconds.
+    pub tracer_cpu_s: f64,
+    /// Resident set of outlive itself.
+    pub tracer_rss_bytes: u64,
     /// Calls that ran an allocation probe.
     pub allocate_hits: u64,
     /// Calls that ran a release probe.
     pub release_hits: u64,
     /// Calls of mmap, munmap, mremap and brk, with `--mappings`.
     pub mapping_hits: u64,
-    /// CPU time of outlive itself, seconds.
+    /// As `tracer_cpu_s`.
     pub own_cpu_s: f64,
-    /// Resident set of outlive itself.
+    /// As `tracer_rss_bytes`.
     pub own_rss_bytes: u64,
+}
+
+impl Cost {
+    /// Of a report that took no probes.
+    pub fn without_probes(tracer_cpu_s: f64, tracer_rss_bytes: u64) -> Self {
+        Self {
+            estimated_slowdown: Some(0.0),
+            tracer_cpu_s,
+            tracer_rss_bytes,
+            own_cpu_s: tracer_cpu_s,
+            own_rss_bytes: tracer_rss_bytes,
+            ..Self::default()
+        }
+    }
 }
 
 /// One call site.

@@ -66,6 +66,10 @@ fn header(report: &Report, layout: Layout) -> Vec<String> {
         None => String::new(),
     };
     let totals = &report.totals;
+    let as_of = report.window.frees_seen_s.map_or_else(String::new, |seconds| {
+        let text = format!(" after {}, when frees were last seen", human_age(seconds));
+        layout.warning(&text)
+    });
     vec![
         format!(
             "{}  {}  {}",
@@ -75,7 +79,7 @@ fn header(report: &Report, layout: Layout) -> Vec<String> {
         ),
         format!("{window}; {sampling}"),
         format!(
-            "{}; resident {}{limit}",
+            "{}{as_of}; resident {}{limit}",
             in_use(totals, layout),
             human_size(report.memory.rss_bytes as f64)
         ),
@@ -117,6 +121,14 @@ mod tests {
     #[test]
     fn golden_sampled() {
         insta::assert_snapshot!(render(&fixture::report(Some(512 << 10), 10), SCREEN));
+    }
+
+    #[test]
+    fn what_is_live_is_told_of_when_frees_were_last_seen() {
+        let mut report = fixture::report(Some(512 << 10), 10);
+        report.window.frees_seen_s = Some(12.0);
+        let text = render(&report, SCREEN);
+        assert!(text.contains("blocks after 12s, when frees were last seen; resident"), "{text}");
     }
 
     #[test]

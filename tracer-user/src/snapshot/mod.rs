@@ -95,14 +95,16 @@ fn report(
         .map(|(index, site)| section(index + 1, site, frames::name(process, &site.stack), options))
         .collect();
     let memory = ProcessMemory::read(&target.process).unwrap_or_default();
+    let mean_bytes = if rate <= 1 { 0 } else { rate };
+    let own_cpu_s = (usage::own_cpu_time().as_secs_f64() * 1e3).round() / 1e3;
     let totals = totals(sites);
     let truncated_stacks = sites.list.iter().filter(|site| frames::is_cut(process, &site.stack));
     let truncated_stacks = truncated_stacks.count() as u64;
     Report {
         schema: SCHEMA,
         target: target_section(target, process),
-        window: Window { start: at.clone(), end: at, seconds: 0.0 },
-        sampling: Sampling { mode: "go-runtime", mean_bytes: if rate <= 1 { 0 } else { rate } },
+        window: Window { start: at.clone(), end: at, seconds: 0.0, frees_seen_s: None },
+        sampling: Sampling { mode: "go-runtime", mean_bytes, mean_bytes_at_start: mean_bytes },
         loss: Loss {
             truncated_stacks,
             incomplete_stacks: truncated_stacks,
@@ -115,11 +117,7 @@ fn report(
             breakdown: Breakdown { live_heap: totals.live_bytes, ..Breakdown::default() },
         },
         totals,
-        cost: Cost {
-            own_cpu_s: (usage::own_cpu_time().as_secs_f64() * 1e3).round() / 1e3,
-            own_rss_bytes: usage::own_rss_bytes(),
-            ..Cost::default()
-        },
+        cost: Cost::without_probes(own_cpu_s, usage::own_rss_bytes()),
         sites_omitted: sites.list.len() - shown.len(),
         sites: shown,
         mappings: None,

@@ -5,6 +5,7 @@ use tracer_common::exit::ExitInfo;
 use tracer_common::function::FunctionInfo;
 use tracer_common::golang::GoRuntime;
 use tracer_common::live::{LiveBlock, LiveKey};
+use tracer_common::process::{Hits, ProcessControl};
 use tracer_common::target::TargetRow;
 use tracer_common::unwind::{CodeMap, Rule};
 use tracer_common::usdt::ProbePoint;
@@ -37,6 +38,10 @@ plain_data! {
     CodeMapEntry(CodeMap);
     /// What kernel programs know of a traced process.
     TargetEntry(TargetRow);
+    /// How often the probes of a process ran.
+    HitsRow(Hits);
+    /// How the probes of a process shall work.
+    ControlRow(ProcessControl);
     /// An unwind rule.
     RuleEntry(Rule);
 }

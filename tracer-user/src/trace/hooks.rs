@@ -32,6 +32,8 @@ pub struct Hooks {
     pub notices: Vec<String>,
     links: HashMap<ModuleId, Links>,
     code: HashMap<ModuleId, AllocatorCode>,
+    /// Frees are not probed any more.
+    is_without_frees: bool,
     /// Samplers that came too late.
     unheard: BTreeSet<Provider>,
     /// The process runs another program since, whose source is chosen anew.
@@ -80,6 +82,12 @@ impl Hooks {
     /// Hands out the links, to be released.
     pub fn take(&mut self) -> Vec<Links> {
         self.links.drain().map(|(_, links)| links).collect()
+    }
+
+    /// Goes on without the probes of releasing functions.
+    pub fn drop_frees(&mut self) {
+        self.is_without_frees = true;
+        release(self.links.values_mut().map(Links::take_releases).collect());
     }
 
     /// The process runs another program, which may have another source.
@@ -136,7 +144,12 @@ impl Hooks {
                 (format!("{} (USDT)", provider.name()), sampler.notices.clone())
             }
         };
-        let Some(links) = kernel.attach(id, module, self.source, pid)? else { return Ok(false) };
+        let Some(mut links) = kernel.attach(id, module, self.source, pid)? else {
+            return Ok(false);
+        };
+        if self.is_without_frees {
+            release(vec![links.take_releases()]);
+        }
         self.links.insert(id, links);
         self.notices.extend(notices);
         self.allocators.insert(name);

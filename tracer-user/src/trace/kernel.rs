@@ -3,12 +3,15 @@
 //! In: targets and their modules. Out: links held, and what the kernel knows.
 
 use std::collections::{BTreeSet, HashMap as Table};
+use std::path::Path;
 
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{RawTracePoint, TracePoint};
+use tracer_common::function::FunctionInfo;
 use tracer_common::golang::GoRuntime;
 use tracer_common::limits::STACK_COPIES;
 use tracer_common::live::LiveBlock;
+use tracer_common::process::{Hits, ProcessControl};
 use tracer_common::target::TargetRow;
 use tracer_common::unwind::Rule;
 
@@ -28,6 +31,7 @@ use crate::target::{
 };
 use crate::trace::hooks::Source;
 use crate::trace::options::TraceOptions;
+use crate::trace::places::Places;
 use crate::trace::planning::{PlannedAllocator, PlannedModule, PlannedSampler, Tables};
 use crate::trace::unwinding::UnwindTables;
 
@@ -44,6 +48,7 @@ pub struct Kernel {
     planned: Table<ModuleId, PlannedModule>,
     named: Vec<NamedFunction>,
     hears_samplers: bool,
+    places: Places,
     log: Box<dyn FnMut()>,
     unwind: UnwindTables,
     /// Of the code that was mapped last; 0 stands for code that is not known.
@@ -76,6 +81,7 @@ impl Kernel {
             counters: PerCpuArray::try_from(object.take_map("COUNTERS_BY_CPU")?)
                 .map_err(unusable)?,
             log: object.take_log()?,
+            places: Places::open(&mut object)?,
             unwind: UnwindTables::open(&mut object)?,
             code_version: 0,
             object,
@@ -88,17 +94,39 @@ impl Kernel {
         Ok((kernel, ring))
     }
 
-    /// Lets programs record what this process does.
-    pub fn admit(&mut self, pid: Pid) -> Result<(), Fault> {
-        self.targets.insert(pid.0, TargetEntry(TargetRow::default()), 0).map_err(unusable)
+    /// Gives a process its row in the tables: its probes run, and nothing is recorded.
+    pub fn reserve(&mut self, pid: Pid) -> Result<(), Fault> {
+        self.places.admit(pid).map(|_| ())
     }
 
-    /// Ends recording of a process. Its sampled blocks are forgotten.
+    /// Lets programs record what this process does.
+    pub fn admit(&mut self, pid: Pid) -> Result<(), Fault> {
+        let row = TargetRow { process: self.places.admit(pid)?, ..TargetRow::default() };
+        self.targets.insert(pid.0, TargetEntry(row), 0).map_err(unusable)
+    }
+
+    /// How often the probes of a process ran.
+    pub fn hits(&self, pid: Pid) -> Hits {
+        self.places.hits(pid)
+    }
+
+    /// Tells the probes of a process how to work.
+    pub fn control(&mut self, pid: Pid, control: ProcessControl) -> Result<(), Fault> {
+        self.places.control(pid, control)
+    }
+
+    /// Ends recording of a process. What is counted of it, and its sampled blocks, stay to be read.
     pub fn dismiss(&mut self, pid: Pid) {
         if let Err(error) = self.targets.remove(&pid.0) {
             tracing::debug!("{pid} was not admitted: {error}");
         }
         self.unwind.forget(pid);
+    }
+
+    /// Forgets a dismissed process altogether.
+    pub fn forget(&mut self, pid: Pid) {
+        self.forget_live(pid);
+        self.places.forget(pid);
     }
 
     /// Makes the stacks of an admitted process walkable as it is mapped now; false when some of its code did not find
@@ -114,6 +142,7 @@ impl Kernel {
         let row = TargetRow {
             code_version: u32::from(self.code_version),
             stack_copies_left: STACK_COPIES,
+            process: self.places.of(pid),
         };
         self.targets.insert(pid.0, TargetEntry(row), 0).map_err(unusable)?;
         Ok(complete)
@@ -160,19 +189,19 @@ impl Kernel {
         pid: Pid,
     ) -> Result<Links, Fault> {
         let path = module.openable_path().ok_or_else(|| unusable("its file is not open"))?;
-        let cookie = self.tables.add_runtime(runtime)?;
+        let row = self.tables.add_runtime(runtime)?;
         let placed = |name, moment, place: &HookPlace| Placed {
             name,
             moment,
             offset: place.offset,
             semaphore: None,
-            cookie,
+            row,
         };
         let both = [
             placed("runtime.freeSpecial", Moment::GoFreed, &hooks.freed),
             placed("runtime.setprofilebucket", Moment::GoSampled, &hooks.sampled),
         ];
-        self.programs.attach(&self.object, &path, pid, &both)
+        self.attach_placed(&path, pid, &both)
     }
 
     /// The sampler of these planned modules that is to be heard, if one is wanted.
@@ -196,7 +225,23 @@ impl Kernel {
             Source::Sampler(provider) => planned.sampler(provider).map(PlannedSampler::placed),
         };
         let (Some(placed), Some(path)) = (placed, module.openable_path()) else { return Ok(None) };
-        self.programs.attach(&self.object, &path, pid, &placed).map(Some)
+        let process = self.places.of(pid);
+        self.programs.attach(&self.object, &path, (pid, process), &placed).map(Some)
+    }
+
+    /// Attaches to these places of a file in a process that has its row in the tables.
+    pub fn attach_placed(
+        &mut self,
+        path: &Path,
+        pid: Pid,
+        placed: &[Placed<'_>],
+    ) -> Result<Links, Fault> {
+        self.programs.attach(&self.object, path, (pid, self.places.of(pid)), placed)
+    }
+
+    /// Explains a function that is in no module. Gives its row.
+    pub fn add_function(&mut self, info: FunctionInfo) -> Result<u32, Fault> {
+        self.tables.add_function(info)
     }
 
     /// Logs what the kernel programs have said since.

@@ -34,6 +34,8 @@ impl Selection {
 pub struct TraceOptions {
     /// Which allocations are recorded.
     pub selection: Selection,
+    /// Slowdown of a traced process that is allowed: 0.05 for 5 %. Without it nothing is done about it.
+    pub max_overhead: Option<f64>,
     /// Ends tracing; without it, Ctrl-C or the target's end does.
     pub duration: Option<Duration>,
     /// Time between two reports.

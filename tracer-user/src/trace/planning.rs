@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use aya::Pod;
 use aya::maps::{Array, MapData};
-use tracer_common::function::Shape;
+use tracer_common::function::{FunctionInfo, Shape};
 use tracer_common::golang::GoRuntime;
 use tracer_common::limits::{MAX_EXITS, MAX_FUNCTIONS, MAX_GO_RUNTIMES, MAX_PROBE_POINTS};
 
@@ -62,7 +62,7 @@ struct Place {
     moment: Moment,
     offset: FileOffset,
     semaphore: Option<FileOffset>,
-    cookie: u32,
+    row: u32,
 }
 
 impl Place {
@@ -72,7 +72,7 @@ impl Place {
             moment: self.moment,
             offset: self.offset,
             semaphore: self.semaphore,
-            cookie: self.cookie,
+            row: self.row,
         }
     }
 }
@@ -138,9 +138,14 @@ impl Tables {
         Ok(planned)
     }
 
-    /// Makes a Go runtime known to kernel programs; gives its cookie.
+    /// Makes a Go runtime known to kernel programs; gives its row.
     pub fn add_runtime(&mut self, runtime: GoRuntime) -> Result<u32, Fault> {
         self.runtimes.add(RuntimeRow(runtime))
+    }
+
+    /// Makes a function known to kernel programs; gives its row.
+    pub fn add_function(&mut self, info: FunctionInfo) -> Result<u32, Fault> {
+        self.functions.add(FunctionRow(info))
     }
 
     fn plan_allocator(
@@ -158,13 +163,13 @@ impl Tables {
         for site in sites {
             let moment = moment(&site);
             let Site { name, offset, info, .. } = site;
-            let cookie = self.functions.add(FunctionRow(info))?;
-            places.push(Place { name, moment, offset, semaphore: None, cookie });
+            let row = self.add_function(info)?;
+            places.push(Place { name, moment, offset, semaphore: None, row });
         }
         for ExitSite { offset, info } in exits {
             let (name, moment) = (format!("an exit in {}", allocator.name), Moment::Exit);
-            let cookie = self.exits.add(ExitRow(info))?;
-            places.push(Place { name, moment, offset, semaphore: None, cookie });
+            let row = self.exits.add(ExitRow(info))?;
+            places.push(Place { name, moment, offset, semaphore: None, row });
         }
         let code = AllocatorCode::of(&allocator);
         Ok(Some(PlannedAllocator { name: allocator.name, code, notices, places }))
@@ -182,7 +187,7 @@ impl Tables {
                 },
                 offset: point.offset,
                 semaphore: point.semaphore,
-                cookie: self.points.add(PointRow(point.row))?,
+                row: self.points.add(PointRow(point.row))?,
             });
         }
         Ok(PlannedSampler { provider: sampler.provider, notices, places })

@@ -1,10 +1,11 @@
 //! One traced process: its ledger, its stacks, and the links that hold its probes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use crate::collector::event::{Event, Happening};
 use crate::fault::{Fault, Status};
+use crate::governor::{Governor, Remedies};
 use crate::ledger::mappings::MappingsSnapshot;
 use crate::ledger::snapshot::{Filter, Snapshot};
 use crate::ledger::{Ledger, MappingBook};
@@ -14,10 +15,22 @@ use crate::target::mapped;
 use crate::target::memory::ProcessMemory;
 use crate::target::{AddressSpace, CodeLocation, ModuleId, ModuleTable, Pid, Target, VirtAddr};
 use crate::trace::golang::{GoHeap, NotFollowed};
-use crate::trace::hooks::Hooks;
+use crate::trace::hooks::{Hooks, Source};
 use crate::trace::kernel::Kernel;
 use crate::trace::options::TraceOptions;
+use crate::trace::spending::Spending;
 use crate::trace::stacks::Stacks;
+
+/// What can be done to keep the cost of tracing within its limit, in the order of a report's notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Governing {
+    /// The sampling mean was raised.
+    Raised,
+    /// Frees are not probed any more.
+    WithoutFrees,
+    /// Nothing is probed any more.
+    Detached,
+}
 
 /// One traced process.
 pub struct TracedProcess {
@@ -37,6 +50,10 @@ pub struct TracedProcess {
     pub loaded: Vec<String>,
     /// What a reader must know, in words.
     pub notices: Vec<String>,
+    /// What was done to keep the cost of tracing within its limit, in words.
+    pub governed: BTreeMap<Governing, String>,
+    /// What tracing has cost it.
+    pub spending: Spending,
     /// When tracing started, by the calendar.
     pub started: SystemTime,
     /// When tracing started, `CLOCK_MONOTONIC`, nanoseconds.
@@ -80,7 +97,6 @@ impl TracedProcess {
         let memory = ProcessMemory::read(&target.process).unwrap_or_default();
         Ok(Self {
             ledger: Ledger::new(options.selection.mean_bytes(), started_ns),
-            target,
             mappings: None,
             hooks: Hooks::default(),
             golang: None,
@@ -89,6 +105,8 @@ impl TracedProcess {
             searched_for_go: BTreeSet::new(),
             loaded: Vec::new(),
             notices: Vec::new(),
+            governed: BTreeMap::new(),
+            spending: Spending::start(target.pid, kernel.hits(target.pid), None),
             started: SystemTime::now(),
             started_ns,
             ended: false,
@@ -99,6 +117,7 @@ impl TracedProcess {
             space,
             refreshed_ns: 0,
             pause_ns: 0,
+            target,
         })
     }
 
@@ -239,6 +258,14 @@ impl TracedProcess {
         !self.hooks.is_empty() || self.golang.is_some()
     }
 
+    /// What can be done about the cost of tracing it, beside taking all probes off. What a process's own sampler chooses is
+    /// not ours to make less, and it tells of few frees.
+    pub fn remedies(&self, is_sampled: bool) -> Remedies {
+        let has_probed_allocators =
+            self.hooks.source == Source::Allocators && !self.hooks.is_empty();
+        Remedies { raise: is_sampled && has_probed_allocators, drop_frees: has_probed_allocators }
+    }
+
     /// What is outstanding at `now_ns`, in all its heaps.
     pub fn snapshot(&self, now_ns: u64, filter: &Filter) -> Snapshot {
         let snapshot = self.ledger.snapshot(now_ns, filter);
@@ -254,7 +281,8 @@ impl TracedProcess {
     }
 
     /// The first moment of the window is now: called when everything is attached.
-    pub fn start_window(&mut self) {
+    pub fn start_window(&mut self, kernel: &Kernel, governor: Option<Governor>) {
+        self.spending = Spending::start(self.pid(), kernel.hits(self.pid()), governor);
         self.started = SystemTime::now();
         self.started_ns = monotonic_ns();
         self.ledger.start_at(self.started_ns);
@@ -307,6 +335,9 @@ impl TracedProcess {
     /// Ends the window, and hands out the links for [`crate::probes::attach::release`]: once they are released the process
     /// runs as if nothing had been.
     pub fn detach(&mut self, kernel: &mut Kernel) -> Vec<Links> {
+        if self.cut_ns.is_none() {
+            self.spending.look(kernel.hits(self.target.pid));
+        }
         self.cut_ns.get_or_insert_with(monotonic_ns);
         kernel.dismiss(self.target.pid);
         let heap = self.golang.as_mut().and_then(GoHeap::detach);

@@ -32,6 +32,13 @@ pub enum Progress<'a> {
         /// Debug information is awaited from a server.
         fetching: bool,
     },
+    /// Something was done to keep the cost of tracing a process within its limit.
+    Governed {
+        /// The process.
+        target: &'a Target,
+        /// What, why, and what to do about it.
+        what: &'a str,
+    },
     /// A report is due; `last` for the final one of its process.
     Report {
         /// The report.

@@ -5,6 +5,8 @@
 use std::ops::ControlFlow;
 use std::time::SystemTime;
 
+use tracer_common::sampling::doubled;
+
 use crate::collector::counts::Counts;
 use crate::fault::Fault;
 use crate::probes::attach::release;
@@ -31,17 +33,28 @@ impl Session {
         listener: &mut Listener<'_>,
     ) -> Result<ControlFlow<()>, Fault> {
         self.drain();
-        let is_last = self.processes.len() == 1;
         let Some(process) = self.processes.get_mut(&pid) else {
             return Ok(ControlFlow::Continue(()));
         };
         release(process.detach(&mut self.kernel));
         process.ended = true;
+        self.close(pid, signals, listener).await
+    }
+
+    /// Final report of a process that has no probes any more.
+    pub(super) async fn close(
+        &mut self,
+        pid: Pid,
+        signals: Signals<'_>,
+        listener: &mut Listener<'_>,
+    ) -> Result<ControlFlow<()>, Fault> {
+        self.drain();
+        let is_last = self.processes.len() == 1;
         // While others are traced, their signals and reports are not kept waiting.
         let mut patience = if is_last { Patience::last(signals) } else { Patience::None };
         let report = Box::new(self.report(pid, &mut patience, listener).await?);
         self.processes.remove(&pid);
-        self.kernel.forget_live(pid);
+        self.kernel.forget(pid);
         listener(Progress::Report { report, last: true })
     }
 
@@ -74,12 +87,16 @@ impl Session {
             counts: self.kernel.counts(),
             undecodable: self.ring.undecodable,
             link_kind: self.kernel.link_kind,
+            costs: self.costs,
             processes: self.admitted,
         };
         let mean_bytes = self.options.selection.mean_bytes();
         let Some(process) = self.processes.get_mut(&pid) else {
             return Err(broken(&"a process without a ledger"));
         };
+        if process.cut_ns.is_none() {
+            process.spending.look(self.kernel.hits(pid));
+        }
         // What a sampler of its own tells is not in the kernel's table.
         let by_itself = process.hooks.source != Source::Allocators;
         if !process.ended {
@@ -113,7 +130,8 @@ impl Session {
         let symbols = named.program.map_or("none", |id| symboliser.level(id));
         let allocators = process.hooks.allocators.iter().cloned();
         let allocators = allocators.chain(heap.map(GoHeap::name)).collect();
-        let sampling = sampling(heap, by_itself, mean_bytes);
+        let doublings = process.spending.control.doublings;
+        let sampling = sampling(heap, by_itself, mean_bytes, doublings);
         let target = TargetSection {
             go_version: heap.map(|heap| heap.version().to_owned()),
             ..describe_target(&process.target, allocators, symbols)
@@ -128,7 +146,7 @@ impl Session {
             stack: &mut stack,
             loss,
             memory,
-            cost: cost(&facts, symboliser.usage()),
+            cost: cost(process, &facts, symboliser.usage()),
             options: options.report,
         }))
     }
@@ -149,11 +167,18 @@ fn resynchronise(process: &mut TracedProcess, kernel: &Kernel, sampled: bool, co
     }
 }
 
-fn sampling(heap: Option<&GoHeap>, by_itself: bool, mean_bytes: u64) -> Sampling {
-    match (heap, by_itself, mean_bytes) {
+fn sampling(
+    heap: Option<&GoHeap>,
+    by_itself: bool,
+    first_mean_bytes: u64,
+    doublings: u32,
+) -> Sampling {
+    match (heap, by_itself, first_mean_bytes) {
         (Some(heap), ..) => Sampling::GoRuntime { mean_bytes: heap.mean_bytes() },
         (None, true, _) => Sampling::Usdt,
         (None, false, 0) => Sampling::Exact,
-        (None, false, mean_bytes) => Sampling::Poisson { mean_bytes },
+        (None, false, _) => {
+            Sampling::Poisson { mean_bytes: doubled(first_mean_bytes, doublings), first_mean_bytes }
+        }
     }
 }

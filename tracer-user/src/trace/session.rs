@@ -1,6 +1,7 @@
 //! One tracing run: events in, reports at intervals and at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
@@ -9,11 +10,13 @@ use crate::allocators::named::nearest;
 use crate::collector::event::{Event, Happening, ResizeOutcome};
 use crate::collector::ring::Ring;
 use crate::fault::{Fault, Status};
+use crate::governor::{Costs, Governor, TYPICAL_COSTS};
 use crate::probes::attach::release;
 use crate::symbolise::{Debuginfod, Symboliser};
 use crate::sys::readiness;
 use crate::target::symbols::select_functions;
 use crate::target::{ModuleId, ModuleTable, Pid, Target};
+use crate::trace::calibration;
 use crate::trace::following::MappingFollower;
 use crate::trace::golang::NotFollowed;
 use crate::trace::kernel::Kernel;
@@ -27,6 +30,8 @@ use crate::trace::stacks::Stacks;
 const POLL: Duration = Duration::from_millis(10);
 /// This program, whatever became of its file.
 const OWN_PROGRAM: &str = "/proc/self/exe";
+/// How often it is looked at what tracing costs.
+const LOOK: Duration = Duration::from_millis(50);
 /// Records read before timers and signals get their turn.
 const BATCH: usize = 65_536;
 /// The shortest record and its header in the ring buffer, bytes.
@@ -37,6 +42,10 @@ pub struct Session {
     pub(super) options: TraceOptions,
     pub(super) kernel: Kernel,
     pub(super) ring: Ring,
+    /// What a hit costs on this machine.
+    pub(super) costs: Costs,
+    /// When to look next at what tracing costs.
+    next_look: Instant,
     pub(super) modules: ModuleTable,
     pub(super) symboliser: Symboliser,
     pub(super) stacks: Stacks,
@@ -51,11 +60,21 @@ pub struct Session {
 impl Session {
     /// Prepares the kernel side. Must be called inside a tokio runtime.
     pub fn open(options: TraceOptions) -> Result<Self, Fault> {
-        let (kernel, ring) = Kernel::open(&options)?;
+        let (mut kernel, mut ring) = Kernel::open(&options)?;
+        let costs = calibration::measure(&mut kernel, &mut ring).unwrap_or_else(|fault| {
+            tracing::warn!(
+                "what a hit costs cannot be measured, typical costs are used: {}",
+                fault.why
+            );
+            TYPICAL_COSTS
+        });
+        tracing::debug!("a hit costs {costs:?}");
         Ok(Self {
             options,
             kernel,
             ring,
+            costs,
+            next_look: Instant::now(),
             modules: ModuleTable::new(),
             symboliser: Symboliser::new(OWN_PROGRAM.into(), Debuginfod::from_environment()),
             stacks: Stacks::default(),
@@ -77,9 +96,11 @@ impl Session {
         let attached = process.attach_new(&mut self.modules, &mut self.kernel);
         if attached.is_err() {
             release(process.detach(&mut self.kernel));
+            self.kernel.forget(pid);
         }
         let attached = attached?;
-        process.start_window();
+        let governor = self.options.max_overhead.map(Governor::new);
+        process.start_window(&self.kernel, governor);
         self.processes.insert(pid, process);
         self.admitted += 1;
         Ok(attached)
@@ -184,6 +205,19 @@ impl Session {
                 self.follow(child, &ended_sender, listener);
             }
             self.tell_loaded(listener)?;
+            if Instant::now() >= self.next_look {
+                self.next_look = Instant::now() + LOOK;
+                let ControlFlow::Continue(given_up) = self.govern(listener)? else { return Ok(()) };
+                for pid in given_up {
+                    let signals = Signals { receiver: &mut signals, hand_on };
+                    if self.close(pid, signals, listener).await?.is_break() {
+                        return Ok(());
+                    }
+                }
+                if self.processes.is_empty() {
+                    return Ok(());
+                }
+            }
         }
         self.drain();
         let Self { processes, kernel, .. } = self;

@@ -4,6 +4,7 @@ use tracer_common::counter::Counter;
 use tracer_common::stack::StackEnd;
 
 use crate::collector::counts::Counts;
+use crate::governor::Costs;
 use crate::ledger::mappings::MappingsSnapshot;
 use crate::ledger::snapshot::Snapshot;
 use crate::probes::features::LinkKind;
@@ -23,6 +24,8 @@ pub struct RunFacts {
     pub undecodable: u64,
     /// How probes are attached, and whether that is the best this kernel has.
     pub link_kind: LinkKind,
+    /// What a hit costs on this machine.
+    pub costs: Costs,
     /// Processes traced at once: the kernel's counters are of all of them.
     pub processes: usize,
 }
@@ -66,14 +69,21 @@ pub fn loss(
     }
 }
 
-/// What tracing has cost so far; `naming` is what was used for names, apart from this process.
-pub fn cost(facts: &RunFacts, naming: Usage) -> Cost {
+/// What tracing a process has cost so far; `naming` is what was used for names, apart from this process.
+pub fn cost(process: &TracedProcess, facts: &RunFacts, naming: Usage) -> Cost {
+    let (hits, estimated_slowdown) = process.spending.summary(&facts.costs);
+    let cpu_s = usage::own_cpu_time().as_secs_f64() + naming.cpu_s;
+    let rss_bytes = usage::own_rss_bytes() + naming.rss_bytes;
     Cost {
-        allocate_hits: facts.counts.get(Counter::AllocateHits),
-        release_hits: facts.counts.get(Counter::ReleaseHits),
+        hits: hits.allocations + hits.releases + hits.exits,
+        estimated_slowdown,
+        tracer_cpu_s: cpu_s,
+        tracer_rss_bytes: rss_bytes,
+        allocate_hits: hits.allocations,
+        release_hits: hits.releases,
         mapping_hits: facts.counts.get(Counter::MappingHits),
-        own_cpu_s: usage::own_cpu_time().as_secs_f64() + naming.cpu_s,
-        own_rss_bytes: usage::own_rss_bytes() + naming.rss_bytes,
+        own_cpu_s: cpu_s,
+        own_rss_bytes: rss_bytes,
     }
 }
 
@@ -83,7 +93,8 @@ fn notices(
     mappings: Option<&MappingsSnapshot>,
     facts: &RunFacts,
 ) -> Vec<String> {
-    let mut notices = process.hooks.notices.clone();
+    let mut notices: Vec<String> = process.governed.values().cloned().collect();
+    notices.extend(process.hooks.notices.iter().cloned());
     notices.extend(process.notices.iter().cloned());
     notices.extend(process.golang.iter().flat_map(GoHeap::notices));
     notices.extend(process.golang_refused.iter().map(ToString::to_string));
@@ -95,10 +106,8 @@ fn notices(
         ));
     }
     if facts.processes > 1 {
-        notices.push(format!(
-            "losses and hits are those of all {} processes traced together",
-            facts.processes
-        ));
+        notices
+            .push(format!("losses are those of all {} processes traced together", facts.processes));
     }
     notices
 }

@@ -29,6 +29,7 @@ fn site(stack_id: u64, live: f64, count: f64, oldest: f64, growth: f64) -> SiteS
 pub(in crate::report) fn snapshot() -> Snapshot {
     Snapshot {
         seconds: 30.000_4,
+        frees_known_s: None,
         totals: crate::ledger::snapshot::Totals {
             live_bytes: estimate(12_582_912.0, 1_048_576.0),
             live_count: estimate(200_500.0, 10_000.0),
@@ -115,7 +116,10 @@ pub(in crate::report) fn input(
         target: target(),
         start: UNIX_EPOCH + Duration::from_millis(1_800_000_000_250),
         end: UNIX_EPOCH + Duration::from_millis(1_800_000_030_250),
-        sampling: sample.map_or(Sampling::Exact, |mean_bytes| Sampling::Poisson { mean_bytes }),
+        sampling: sample.map_or(Sampling::Exact, |mean_bytes| Sampling::Poisson {
+            mean_bytes,
+            first_mean_bytes: mean_bytes,
+        }),
         snapshot,
         mappings: None,
         stack: Box::leak(Box::new(stack)),
@@ -132,6 +136,10 @@ pub(in crate::report) fn input(
         },
         memory: ProcessMemory { rss_bytes: 83_886_080, limit_bytes: Some(2 << 30) },
         cost: Cost {
+            hits: 599_512,
+            estimated_slowdown: Some(0.043_21),
+            tracer_cpu_s: 1.234_56,
+            tracer_rss_bytes: 31_457_280,
             allocate_hits: 400_000,
             release_hits: 199_512,
             mapping_hits: 0,
