@@ -17,6 +17,8 @@ use serde_json::Value;
 pub(crate) struct Evidence {
     /// Events lost, if the tracer tells.
     pub(crate) lost_events: Option<u64>,
+    /// The slowdown that the tracer estimates, if it tells.
+    pub(crate) estimated_slowdown: Option<f64>,
 }
 
 /// The last report that outlive wrote.
@@ -31,7 +33,8 @@ pub(crate) fn of_outlive(report: &Value, least: u64) -> Result<Evidence> {
     ensure!(hits >= least, "outlive's probes ran {hits} times, not even {least}");
     let lost_events =
         report["loss"]["lost_events"].as_u64().context("the report tells no losses")?;
-    Ok(Evidence { lost_events: Some(lost_events) })
+    let estimated_slowdown = report["cost"]["estimated_slowdown"].as_f64();
+    Ok(Evidence { lost_events: Some(lost_events), estimated_slowdown })
 }
 
 /// memleak tells only what is outstanding, for the ten largest stacks: `N bytes in N allocations from stack`.

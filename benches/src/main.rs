@@ -4,11 +4,13 @@
 //! In: the tracers to compare. Out: a table on standard output and, with `--document`, the page of the documentation.
 
 mod churn;
+mod estimate;
 mod evidence;
 mod golang;
 mod host;
 mod ledger;
 mod listen;
+mod loads;
 mod overhead;
 mod pairs;
 mod program;
@@ -47,6 +49,8 @@ enum Benchmark {
     Golang(Golang),
     /// How long naming the stacks of large programs takes
     Symbols(Symbols),
+    /// The slowdown that outlive estimates beside the one that is measured
+    Estimate(OfOutlive),
 }
 
 #[derive(clap::Args)]
@@ -127,6 +131,7 @@ fn main() -> ExitCode {
         Benchmark::Golang(arguments) => follow_golang(arguments),
         Benchmark::Symbols(arguments) => time_naming(&arguments),
         Benchmark::Ledger(arguments) => measure_ledger(&arguments),
+        Benchmark::Estimate(arguments) => compare_estimates(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -177,6 +182,14 @@ fn measure_ledger(arguments: &OfOutlive) -> Result<()> {
     create(&arguments.work)?;
     let results = ledger::measure(&arguments.outlive, &arguments.work)?;
     let page = ledger::page(&results, &host::describe());
+    print!("{page}");
+    arguments.document.as_deref().map_or(Ok(()), |path| write(path, &page))
+}
+
+fn compare_estimates(arguments: &OfOutlive) -> Result<()> {
+    create(&arguments.work)?;
+    let comparisons = estimate::measure(&arguments.outlive, &arguments.work)?;
+    let page = estimate::page(&comparisons, &host::describe());
     print!("{page}");
     arguments.document.as_deref().map_or(Ok(()), |path| write(path, &page))
 }

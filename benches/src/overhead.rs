@@ -109,8 +109,10 @@ mod tests {
 
     #[test]
     fn the_least_time_and_every_loss_are_kept() {
-        let measured =
-            |cost, lost| Measured { cost, evidence: Evidence { lost_events: Some(lost) } };
+        let measured = |cost, lost| Measured {
+            cost,
+            evidence: Evidence { lost_events: Some(lost), ..Evidence::default() },
+        };
         let mut kept = None;
         for new in [measured(3.0, 1), measured(2.0, 4), measured(5.0, 0)] {
             keep_least(&mut kept, new);

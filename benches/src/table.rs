@@ -199,7 +199,10 @@ mod tests {
     use crate::overhead::Measured;
 
     fn row(tracing: Tracing, cost: Option<f64>, lost_events: Option<u64>) -> Row {
-        let measured = cost.map(|cost| Measured { cost, evidence: Evidence { lost_events } });
+        let measured = cost.map(|cost| Measured {
+            cost,
+            evidence: Evidence { lost_events, ..Evidence::default() },
+        });
         Row { tracing, measured: [measured; 4] }
     }
 

@@ -31,6 +31,8 @@ pub(crate) enum Tracing {
     Usual,
     /// By outlive, one allocation every 512 KiB on average.
     Sampled,
+    /// By outlive, one allocation every 4 KiB on average.
+    SampledOften,
     /// By outlive, every allocation.
     Exact,
     /// By memleak, every allocation.
@@ -60,6 +62,7 @@ impl Tracing {
             Self::Traps => "bare traps",
             Self::Usual => "outlive",
             Self::Sampled => "outlive, sampled (512 KiB)",
+            Self::SampledOften => "outlive, sampled (4 KiB)",
             Self::Exact => "outlive, exact",
             Self::Memleak => "memleak (libbpf-tools)",
             Self::Heaptrack => "heaptrack (preloaded)",
@@ -112,7 +115,12 @@ impl Tracers {
             (Tracing::Traps, _) => Traps::set(pid).map(Running::Traps),
             (Tracing::Usual, _) => self.outlive(pid, &[]),
             (Tracing::Exact, _) => self.outlive(pid, &["--exact"]),
-            (Tracing::Sampled, _) => self.outlive(pid, &["--sample", "512KiB"]),
+            (Tracing::Sampled, _) => {
+                self.outlive(pid, &["--sample", "512KiB", "--max-overhead", "none"])
+            }
+            (Tracing::SampledOften, _) => {
+                self.outlive(pid, &["--sample", "4KiB", "--max-overhead", "none"])
+            }
             (Tracing::Memleak, Some(program)) => self.memleak(program, pid),
             (Tracing::Memleak, None) => bail!("there is no memleak"),
             (Tracing::Heaptrack, _) => Ok(Running::Heaptrack(self.written_inside())),

@@ -26,6 +26,8 @@ pub(crate) enum Benchmark {
     Golang,
     /// What `--exact` takes for ten million live blocks, and what it keeps up with
     Ledger,
+    /// The slowdown that outlive estimates beside the one that is measured
+    Estimate,
 }
 
 /// Runs a benchmark.
@@ -59,6 +61,10 @@ pub(crate) fn bench(benchmark: Benchmark, rounds: u32) -> Result<()> {
         Benchmark::Ledger => {
             cargo.arg("ledger");
             "docs/ledger.md"
+        }
+        Benchmark::Estimate => {
+            cargo.arg("estimate");
+            "docs/overhead.md"
         }
     };
     cargo.arg("--outlive").arg(workspace::outlive());
