@@ -1,15 +1,12 @@
 //! `outlive snapshot` of Go programs says what the programs say of themselves, record by record, to the byte.
 
-use std::collections::BTreeMap;
-
 use outlive_tests::compiler::{self, line_of};
 use outlive_tests::golang::build::{Build, Profiler, build};
-use outlive_tests::golang::claims::claims;
-use outlive_tests::golang::goroutines::Goroutine;
+use outlive_tests::golang::claims::{assert_claims, claims, goroutine_counts, snapshot};
+use outlive_tests::golang::goroutines::{Goroutine, GoroutineCounts, count};
 use outlive_tests::golang::profile::{Amounts, CodeLine, HeapProfile};
 use outlive_tests::golang::toolchains::{Toolchain, with_each};
 use outlive_tests::golang::workload::{GoWorkload, RATE};
-use outlive_tests::outlive::{Finished, command, finished};
 use outlive_tests::patience::{PATIENCE, await_condition};
 use outlive_tests::report::Report;
 use outlive_tests::workload::Workload;
@@ -34,11 +31,6 @@ fn start(name: &str, toolchain: &Toolchain, how: Build, rate: &[(&str, &str)]) -
     GoWorkload::start_with(&build(name, toolchain, how, Profiler::Served), rate)
 }
 
-fn snapshot(pid: u32) -> Finished {
-    let pid = pid.to_string();
-    finished(&mut command(["snapshot", &pid, "-f", "json", "--raw", "-n", "0"]))
-}
-
 fn snapshot_report(pid: u32) -> Report {
     snapshot(pid).with_status(0).report()
 }
@@ -47,30 +39,8 @@ fn snapshot_report(pid: u32) -> Report {
 fn assert_same(workload: &GoWorkload, what: &str) -> Report {
     let (own, report) = workload.heap_around(|| snapshot_report(workload.pid()));
     assert!(own.total().live_bytes > 0, "{what}: a program that holds nothing proves nothing");
-    assert_profile(&own, &report, what);
+    assert_claims(&report, &own, what);
     report
-}
-
-fn assert_profile(own: &HeapProfile, report: &Report, what: &str) {
-    let differences = own.differences(&claims(report));
-    let count = differences.len();
-    assert!(
-        differences.is_empty(),
-        "{what}: {count} of {} stacks differ, the program's own here, the report's there:\n{}\n{report}",
-        own.records.len(),
-        differences.join("\n")
-    );
-    let (own, said) = (own.total(), report.totals());
-    let said = Amounts {
-        allocated_count: said.allocated_count,
-        allocated_bytes: said.allocated_bytes,
-        live_count: said.live_count,
-        live_bytes: said.live_bytes,
-    };
-    assert_eq!(
-        own, said,
-        "{what}: the program's own totals (left), the report's (right); {report}"
-    );
 }
 
 /// What a profile says of the stacks with this line of a workload.
@@ -267,41 +237,18 @@ fn goroutines_are_the_programs_own() {
         for how in [Build::Plain, Build::PieStripped] {
             let mut workload = start("goleak", toolchain, how, &[]);
             assert_eq!(workload.go(100), 90 + 20);
-            let own = || {
-                let mut counts = BTreeMap::new();
-                for goroutine in workload.goroutines() {
-                    let Some(creator) = goroutine.creator else { continue };
-                    if creator.file.ends_with("goleak/main.go") {
-                        *counts.entry((creator.line, goroutine.state)).or_insert(0) += 1;
-                    }
-                }
+            let of_program = |mut counts: GoroutineCounts| {
+                let is_own = |creator: &CodeLine| creator.file.ends_with("goleak/main.go");
+                counts.retain(|(creator, _), _| creator.as_ref().is_some_and(is_own));
                 counts
             };
+            let own = || of_program(count(workload.goroutines()));
             // All have come to where they wait for ever.
             let settled = await_condition(PATIENCE, || (own().len() == 2).then_some(()));
             assert!(settled.is_some(), "{}: {:?}", toolchain.version, own());
-            let said = goroutine_counts(workload.pid());
+            let said = of_program(goroutine_counts(workload.pid()));
             assert_eq!(own(), said, "{} {how:?}: its own (left)", toolchain.version);
             workload.exit();
         }
     });
-}
-
-/// What `outlive goroutines` says of those that the program's own source creates.
-fn goroutine_counts(pid: u32) -> BTreeMap<(u64, String), u64> {
-    let pid = pid.to_string();
-    let told = finished(&mut command(["goroutines", &pid, "-f", "json", "-n", "0"])).with_status(0);
-    let report: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");
-    let mut counts = BTreeMap::new();
-    for group in report["groups"].as_array().expect("groups") {
-        let creator = &group["created_by"];
-        if !creator["file"].as_str().is_some_and(|file| file.ends_with("goleak/main.go")) {
-            continue;
-        }
-        for (state, count) in group["states"].as_object().expect("states") {
-            let key = (creator["line"].as_u64().expect("a line"), state.clone());
-            *counts.entry(key).or_insert(0) += count.as_u64().expect("a count");
-        }
-    }
-    counts
 }

@@ -1,18 +1,15 @@
 //! `outlive attach` on Go programs: what was there is inherited, what comes is followed, and the runtime never notices.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::process::Stdio;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use outlive_tests::compiler::line_of;
 use outlive_tests::golang::build::{Build, Profiler, build};
+use outlive_tests::golang::claims::{objects_by_stack, sampled_number, snapshot};
 use outlive_tests::golang::toolchains::{Toolchain, with_each};
 use outlive_tests::golang::workload::{GoWorkload, RATE};
 use outlive_tests::outlive::{Outlive, command, finished};
-use outlive_tests::patience::{PATIENCE, await_condition};
 use outlive_tests::report::{Report, Site};
+use outlive_tests::stopped::Stopped;
 
 /// The runtime samples every allocation.
 const EVERY_ALLOCATION: &[(&str, &str)] = &[(RATE, "1")];
@@ -40,12 +37,6 @@ fn site_at<'r>(report: &'r Report, source: &str, mark: &str, size: u64) -> Site<
     sites.remove(0)
 }
 
-fn go_number(site: &Site<'_>, name: &str) -> u64 {
-    let number = site.json["go"][name].as_u64();
-    assert!(number.is_some(), "no go.{name} in {}", site.json);
-    number.unwrap_or_default()
-}
-
 #[test]
 fn objects_from_before_are_inherited_and_new_ones_are_followed() {
     with_each(|toolchain| {
@@ -70,9 +61,9 @@ fn objects_from_before_are_inherited_and_new_ones_are_followed() {
             let site = site_at(&report, "mapcache/main.go", "payload", 2048);
             site.assert_live(500, 500 * 2048);
             assert_eq!(site.number("allocated_count"), 200, "{report}");
-            assert_eq!(go_number(&site, "inherited_count"), 300, "{report}");
-            assert_eq!(go_number(&site, "inherited_bytes"), 300 * 2048, "{report}");
-            assert!(go_number(&site, "oldest_age_cycles") >= 2, "{report}");
+            assert_eq!(sampled_number(&site, "inherited_count"), 300, "{report}");
+            assert_eq!(sampled_number(&site, "inherited_bytes"), 300 * 2048, "{report}");
+            assert!(sampled_number(&site, "oldest_age_cycles") >= 2, "{report}");
             assert!(report.number("/totals/inherited_bytes") >= 300 * 2048, "{report}");
             // What was only passing through was seen to come and go; the last one is kept.
             let passing = site_at(&report, "mapcache/main.go", "scratch", SCRATCH_BYTES);
@@ -96,7 +87,7 @@ fn every_kind_of_link_follows_the_heap() {
             report.assert_no_loss();
             let site = site_at(&report, "mapcache/main.go", "payload", 2048);
             site.assert_live(50, 50 * 2048);
-            assert_eq!(go_number(&site, "inherited_count"), 30, "{report}");
+            assert_eq!(sampled_number(&site, "inherited_count"), 30, "{report}");
             workload.exit();
         }
     });
@@ -113,11 +104,9 @@ fn live_objects_are_the_runtimes_own_at_any_stop() {
                 workload.go(700);
                 workload.collect();
             }
-            stop(workload.pid());
+            let stopped = Stopped::new(workload.pid());
             let followed = outlive.stop().with_status(0).report();
-            let pid = workload.pid().to_string();
-            let arguments = ["snapshot", &pid, "-f", "json", "--raw", "-n", "0"];
-            let read = finished(&mut command(arguments)).with_status(0).report();
+            let read = snapshot(workload.pid()).with_status(0).report();
             followed.assert_no_loss();
             let (followed_sites, read_sites) =
                 (objects_by_stack(&followed), objects_by_stack(&read));
@@ -127,43 +116,10 @@ fn live_objects_are_the_runtimes_own_at_any_stop() {
                 "{name} of {}: followed (left), read (right)",
                 toolchain.version
             );
-            resume(workload.pid());
+            drop(stopped);
             workload.exit();
         }
     });
-}
-
-/// Live sampled objects of each stack that has any.
-fn objects_by_stack(report: &Report) -> BTreeMap<String, u64> {
-    let mut objects = BTreeMap::new();
-    for site in report.sites() {
-        let frames = site.json["raw_frames"].as_array().expect("frames");
-        let frame = |frame: &serde_json::Value| {
-            format!("{} {}:{}", frame["function"], frame["file"], frame["offset"])
-        };
-        let stack: Vec<String> = frames.iter().map(frame).collect();
-        *objects.entry(stack.join("\n")).or_insert(0) += go_number(&site, "sampled_objects");
-    }
-    objects.retain(|_, count| *count > 0);
-    objects
-}
-
-fn stop(pid: u32) {
-    signal(pid, Signal::SIGSTOP);
-    let state = || {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-        let after = stat.rsplit(") ").next().unwrap_or_default().to_owned();
-        after.starts_with('T').then_some(())
-    };
-    assert!(await_condition(PATIENCE, state).is_some(), "{pid} does not stop");
-}
-
-fn resume(pid: u32) {
-    signal(pid, Signal::SIGCONT);
-}
-
-fn signal(pid: u32, signal: Signal) {
-    kill(Pid::from_raw(pid.cast_signed()), signal).expect("it runs");
 }
 
 #[test]
@@ -234,7 +190,7 @@ fn c_and_go_heaps_of_one_process_are_in_one_report() {
         let go: Vec<_> = report.sites().into_iter().filter(is_block).collect();
         assert_eq!(go.len(), 1, "Go's blocks; {report}");
         go[0].assert_live(150, 150 * 4096);
-        assert_eq!(go_number(&go[0], "inherited_count"), 100, "{report}");
+        assert_eq!(sampled_number(&go[0], "inherited_count"), 100, "{report}");
         let c = report.sites().into_iter().filter(|site| site.json.get("go").is_none());
         let blocks: Vec<_> = c.filter(|site| site.number("live_bytes") == 50 * 2048).collect();
         assert_eq!(blocks.len(), 1, "C's blocks since tracing started; {report}");

@@ -3,6 +3,8 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`patience`] | bounded waits for a condition |
+//! | [`code`] | the code of a running process, compared with its file |
+//! | [`stopped`] | a process that is stopped for a while |
 //! | [`capture`] | the output of a program, kept and awaited |
 //! | [`compiler`] | builds the programs of `tests/workloads`, cached under `target/workloads` |
 //! | [`crates`] | builds the workloads that are crates, under `target/crates` |
@@ -30,6 +32,7 @@
 
 pub mod allocators;
 pub mod capture;
+pub mod code;
 pub mod compiler;
 pub mod counts;
 pub mod crates;
@@ -40,4 +43,5 @@ pub mod kernel;
 pub mod outlive;
 pub mod patience;
 pub mod report;
+pub mod stopped;
 pub mod workload;

@@ -32,6 +32,9 @@ impl Apt {
         let source = format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
         let list = directory.join("debian.list");
         fs::write(&list, source).with_context(|| format!("cannot write {}", list.display()))?;
+        // On a system without packages nothing is there already, in whatever version.
+        let status = directory.join("status");
+        fs::write(&status, "").with_context(|| format!("cannot write {}", status.display()))?;
         let apt = Self { directory: directory.to_owned() };
         apt.run("apt-get", &["update"])?;
         Ok(apt)
@@ -62,13 +65,8 @@ impl Apt {
 
     /// The same, with all that the packages depend on.
     pub(crate) fn unpack_with_dependencies(&self, packages: &[&str], root: &Path) -> Result<()> {
-        // On a system without packages nothing is there already.
-        let status = self.directory.join("status");
-        fs::write(&status, "").with_context(|| format!("cannot write {}", status.display()))?;
-        let status = format!("Dir::State::status={}", status.display());
         let install = ["install", "--download-only", "--yes", "--no-install-recommends"];
-        let words: Vec<&str> =
-            ["-o", &status].iter().chain(&install).chain(packages).copied().collect();
+        let words: Vec<&str> = install.iter().chain(packages).copied().collect();
         self.run("apt-get", &words)?;
         unpack_all(&self.directory.join("cache/archives"), root)
     }
@@ -80,6 +78,7 @@ impl Apt {
             format!("Dir::Etc::sourcelist={}", here("debian.list")),
             "Dir::Etc::sourceparts=-".to_owned(),
             format!("Dir::State::lists={}", here("lists")),
+            format!("Dir::State::status={}", here("status")),
             format!("Dir::Cache={}", here("cache")),
             "APT::Sandbox::User=root".to_owned(),
             // Without it, an update that reached nobody succeeds.

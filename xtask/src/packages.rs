@@ -1,4 +1,4 @@
-//! Debian's packages that suites need: unpacked under `target/tools/SUITE/root`, and not installed.
+//! Debian's packages that suites need: unpacked below `target/tools`, and not installed.
 
 use std::fs;
 
@@ -9,12 +9,39 @@ use crate::{progress, workspace};
 
 /// The release whose libraries run on every host that tests run on.
 const RELEASE: &str = "bookworm";
+/// The release after it.
+const NEXT_RELEASE: &str = "trixie";
+
+/// Packages of one release of Debian, below one root directory.
+struct Packages {
+    /// The suite that needs them.
+    suite: &'static str,
+    /// Where they are, below `target/tools`.
+    folder: &'static str,
+    release: &'static str,
+    names: &'static [&'static str],
+}
+
+/// Servers written in Go, with what their root directory takes for them to run in it.
+const SERVERS: [&str; 9] = [
+    "base-files",
+    "libc6",
+    "libzstd1",
+    "prometheus",
+    "etcd-server",
+    "caddy",
+    "nats-server",
+    "syncthing",
+    "restic",
+];
 
 /// What each suite needs.
-const NEEDS: [(&str, &[&str]); 2] = [
-    (
-        "allocators",
-        &[
+const NEEDS: [Packages; 4] = [
+    Packages {
+        suite: "allocators",
+        folder: "allocators",
+        release: RELEASE,
+        names: &[
             "libjemalloc2",
             "libtcmalloc-minimal4",
             "libmimalloc2.0",
@@ -22,22 +49,41 @@ const NEEDS: [(&str, &[&str]); 2] = [
             "musl-dev",
             "libunwind8",
         ],
-    ),
-    ("usdt", &["systemtap-sdt-dev"]),
+    },
+    Packages {
+        suite: "golang_programs",
+        folder: "golang_programs/bookworm",
+        release: RELEASE,
+        names: &SERVERS,
+    },
+    Packages {
+        suite: "golang_programs",
+        folder: "golang_programs/trixie",
+        release: NEXT_RELEASE,
+        names: &SERVERS,
+    },
+    Packages { suite: "usdt", folder: "usdt", release: RELEASE, names: &["systemtap-sdt-dev"] },
 ];
 
 /// Fetches what a suite needs, the first time.
 pub(crate) fn fetch(suite: &str) -> Result<()> {
-    let Some((_, packages)) = NEEDS.iter().find(|(name, _)| *name == suite) else { return Ok(()) };
-    let directory = workspace::tools().join(suite);
-    let complete = directory.join("complete");
-    let wanted = packages.join("\n");
-    if fs::read_to_string(&complete).is_ok_and(|unpacked| unpacked == wanted) {
-        return Ok(());
+    NEEDS.iter().filter(|packages| packages.suite == suite).try_for_each(Packages::fetch)
+}
+
+impl Packages {
+    fn fetch(&self) -> Result<()> {
+        let directory = workspace::tools().join(self.folder);
+        let complete = directory.join("complete");
+        let wanted = self.names.join("\n");
+        if fs::read_to_string(&complete).is_ok_and(|unpacked| unpacked == wanted) {
+            return Ok(());
+        }
+        let Self { suite, release, .. } = self;
+        let _shown =
+            progress::step(&format!("fetching what the suite {suite} needs from Debian {release}"));
+        let root = directory.join("root");
+        fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
+        Apt::new(&directory, release)?.unpack(self.names, &root)?;
+        fs::write(&complete, wanted).with_context(|| format!("cannot write {}", complete.display()))
     }
-    let _shown = progress::step(&format!("fetching what the suite {suite} needs from Debian"));
-    let root = directory.join("root");
-    fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
-    Apt::new(&directory, RELEASE)?.unpack(packages, &root)?;
-    fs::write(&complete, wanted).with_context(|| format!("cannot write {}", complete.display()))
 }

@@ -2,7 +2,21 @@
 //!
 //! In: what `/debug/pprof/goroutine?debug=2` serves, the text of a traceback. Out: [`Goroutine`]s.
 
+use std::collections::BTreeMap;
+
 use super::profile::CodeLine;
+
+/// How many goroutines a `go` statement started that are in a state; the first one of a program has none.
+pub type GoroutineCounts = BTreeMap<(Option<CodeLine>, String), u64>;
+
+/// Counts goroutines by where they were created, and by state.
+pub fn count(goroutines: Vec<Goroutine>) -> GoroutineCounts {
+    let mut counts = GoroutineCounts::new();
+    for goroutine in goroutines {
+        *counts.entry((goroutine.creator, goroutine.state)).or_insert(0) += 1;
+    }
+    counts
+}
 
 /// A goroutine, as the runtime tells of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! In: what `/debug/pprof/heap` serves, a gzipped protocol buffer (`profile.proto` of pprof). Out: a [`HeapProfile`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::ops::AddAssign;
 
@@ -21,8 +21,15 @@ pub struct CodeLine {
 }
 
 impl CodeLine {
+    /// Its files have functions that other packages name as theirs, such as `reflect.makemap`.
     fn is_of_runtime(&self) -> bool {
-        ["runtime.", "internal/runtime/"].iter().any(|start| self.function.starts_with(start))
+        let file = self.file.rsplit_once("/src/").map_or(self.file.as_str(), |(_, file)| file);
+        let is_in_its_file = file.strip_prefix("runtime/").is_some_and(|name| !name.contains('/'));
+        let is_inside = |text: &str| text.starts_with("internal/runtime/");
+        is_in_its_file
+            || self.function.starts_with("runtime.")
+            || is_inside(file)
+            || is_inside(&self.function)
     }
 }
 
@@ -73,13 +80,15 @@ impl HeapProfile {
         let proto = Proto::decode(bytes.as_slice()).expect("the profile is one of pprof");
         let types: Vec<&str> = proto.sample_type.iter().map(|one| proto.text(one.r#type)).collect();
         assert_eq!(types, ["alloc_objects", "alloc_space", "inuse_objects", "inuse_space"]);
+        let lines = proto.lines();
         let mut profile = Self::default();
         for sample in proto.sample.iter().filter(|sample| is_counted(proto.object_size(sample))) {
             let values = sample.value.iter().map(|&value| u64::try_from(value).unwrap());
             let values: [u64; 4] = values.collect::<Vec<_>>().try_into().unwrap();
             let [allocated_count, allocated_bytes, live_count, live_bytes] = values;
             let amounts = Amounts { allocated_count, allocated_bytes, live_count, live_bytes };
-            profile.add(&proto.stack(sample), amounts);
+            let stack = sample.location_id.iter().flat_map(|id| lines[id].iter().cloned());
+            profile.add(&stack.collect::<Vec<_>>(), amounts);
         }
         profile
     }
@@ -90,7 +99,8 @@ impl HeapProfile {
         let hidden = stack.iter().position(|line| !line.is_of_runtime()).unwrap_or(0);
         let shown = stack[hidden..].iter().filter(|line| line.function != "runtime.goexit");
         if amounts != Amounts::default() {
-            *self.records.entry(shown.cloned().collect()).or_default() += amounts;
+            let stack = shown.cloned().map(without_one_of_many_files).collect();
+            *self.records.entry(stack).or_default() += amounts;
         }
     }
 
@@ -130,6 +140,14 @@ impl HeapProfile {
             })
             .collect()
     }
+}
+
+/// The initialiser of a package is of all of its files, and a profile has one file for each function.
+fn without_one_of_many_files(mut line: CodeLine) -> CodeLine {
+    if line.function.ends_with(".init") {
+        line.file.clear();
+    }
+    line
 }
 
 /// A stack on one line.
@@ -223,14 +241,17 @@ impl Proto {
         size.map_or(0, |size| u64::try_from(size.num).unwrap())
     }
 
-    fn stack(&self, sample: &Sample) -> Vec<CodeLine> {
-        let location = |id: &u64| self.location.iter().find(|location| location.id == *id).unwrap();
-        let lines = sample.location_id.iter().map(location).flat_map(|location| &location.line);
-        lines.map(|line| self.code_line(line)).collect()
+    /// The lines of code of each location.
+    fn lines(&self) -> HashMap<u64, Vec<CodeLine>> {
+        let functions: HashMap<u64, &Function> = self.function.iter().map(|f| (f.id, f)).collect();
+        let lines = |location: &Location| {
+            let lines = location.line.iter();
+            lines.map(|line| self.code_line(line, functions[&line.function_id])).collect()
+        };
+        self.location.iter().map(|location| (location.id, lines(location))).collect()
     }
 
-    fn code_line(&self, line: &Line) -> CodeLine {
-        let function = self.function.iter().find(|f| f.id == line.function_id).unwrap();
+    fn code_line(&self, line: &Line, function: &Function) -> CodeLine {
         CodeLine {
             function: without_type_arguments(self.text(function.name)),
             file: self.text(function.filename).to_owned(),

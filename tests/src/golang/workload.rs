@@ -3,14 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
+use super::endpoint::Endpoint;
 use super::goroutines::Goroutine;
 use super::profile::HeapProfile;
 use crate::counts::number;
 use crate::workload::Workload;
-
-/// How often a comparison is tried. To serve a profile takes memory, so that a program with a small heap collects once
-/// in a few requests, which publishes another profile.
-const ATTEMPTS: usize = 30;
 
 /// The variable for the mean of bytes between two samples; 1 to sample every allocation.
 pub const RATE: &str = "WORKLOAD_PROFILE_RATE";
@@ -19,7 +16,7 @@ pub const RATE: &str = "WORKLOAD_PROFILE_RATE";
 pub struct GoWorkload {
     workload: Workload,
     /// Where it serves its profiles; `None` without the profiler.
-    port: Option<u64>,
+    endpoint: Option<Endpoint>,
 }
 
 impl GoWorkload {
@@ -37,7 +34,8 @@ impl GoWorkload {
         let mut workload = Workload::start_command(command.envs(variables.iter().copied()));
         workload.talk.say("endpoint");
         let port = number(&workload.talk.hear(), "port");
-        Self { workload, port: (port != 0).then_some(port) }
+        let served = || Endpoint::new(u16::try_from(port).expect("a port"));
+        Self { workload, endpoint: (port != 0).then(served) }
     }
 
     /// Its process.
@@ -71,31 +69,22 @@ impl GoWorkload {
 
     /// Its own heap profile.
     pub fn heap(&self) -> HeapProfile {
-        HeapProfile::parse(&self.get("heap"))
+        self.endpoint().heap()
     }
 
     /// The same of objects of one size.
     pub fn heap_of_size(&self, size: u64) -> HeapProfile {
-        HeapProfile::parse_size(&self.get("heap"), size)
+        self.endpoint().heap_of_size(size)
     }
 
     /// Its own goroutines.
     pub fn goroutines(&self) -> Vec<Goroutine> {
-        Goroutine::parse_all(&String::from_utf8(self.get("goroutine?debug=2")).unwrap())
+        self.endpoint().goroutines()
     }
 
-    /// Looks at it between two looks at its own profile that are equal, so that nothing was published in between.
+    /// As [`Endpoint::heap_around`].
     pub fn heap_around<T>(&self, look: impl Fn() -> T) -> (HeapProfile, T) {
-        let mut before = self.heap();
-        for _ in 0..ATTEMPTS {
-            let seen = look();
-            let after = self.heap();
-            if after == before {
-                return (before, seen);
-            }
-            before = after;
-        }
-        panic!("the profile of an idle program changed {ATTEMPTS} times");
+        self.endpoint().heap_around(look)
     }
 
     /// Says `exit` and insists that it ends well.
@@ -103,14 +92,7 @@ impl GoWorkload {
         self.workload.exit();
     }
 
-    fn get(&self, what: &str) -> Vec<u8> {
-        let port = self.port.expect("the program serves its profiles");
-        let address = format!("http://127.0.0.1:{port}/debug/pprof/{what}");
-        let answer = ureq::get(&address).call().unwrap_or_else(|e| panic!("{address}: {e}"));
-        let mut body = answer.into_body();
-        body.with_config()
-            .limit(u64::MAX)
-            .read_to_vec()
-            .unwrap_or_else(|e| panic!("{address}: {e}"))
+    fn endpoint(&self) -> &Endpoint {
+        self.endpoint.as_ref().expect("the program serves its profiles")
     }
 }
