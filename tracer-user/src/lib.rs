@@ -23,6 +23,7 @@
 //! | [`trace`] | targets | a report now and then: the pipeline put together |
 //! | [`doctor`] | host and process | findings with remedies |
 //! | [`cli`] | the command line | an exit status |
+//! | `hostile` | bytes | every parser fed with them: for fuzzing and tests, not in the product |
 
 pub mod allocators;
 pub mod cli;
@@ -32,6 +33,8 @@ pub mod fault;
 pub mod golang;
 pub mod goroutines;
 pub mod governor;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod hostile;
 pub mod ledger;
 pub mod probes;
 pub mod report;

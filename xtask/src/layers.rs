@@ -13,7 +13,7 @@ use crate::source::{self, File, line_of, words};
 use crate::workspace;
 
 /// The product's modules; each may name itself and those before it.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "fault",
     "units",
     "sys",
@@ -33,6 +33,7 @@ const ORDER: [&str; 19] = [
     "trace",
     "doctor",
     "cli",
+    "hostile",
 ];
 
 /// Libraries that only some modules may name.

@@ -11,6 +11,7 @@ mod debian;
 mod debug_tools;
 mod demo;
 mod failure;
+mod fuzz;
 mod go_layouts;
 mod go_toolchains;
 mod host;
@@ -92,6 +93,15 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Feed the parsers of what a target chose with hostile input
+    Fuzz {
+        /// Parsers; all when none is named
+        #[arg(value_name = "PARSER")]
+        parsers: Vec<String>,
+        /// How long each is fed
+        #[arg(long, default_value_t = 60, value_name = "N")]
+        seconds: u32,
+    },
     /// Virtual machines with other kernels
     Vm {
         #[command(subcommand)]
@@ -134,6 +144,7 @@ fn perform(command: Command) -> Result<bool> {
         Command::GoLayouts { check } => go_layouts::make(check).map(|()| true),
         Command::Bench { benchmark, rounds } => bench::bench(benchmark, rounds).map(|()| true),
         Command::Test { suites, all } => suites::test(&suites, all),
+        Command::Fuzz { parsers, seconds } => fuzz::fuzz(&parsers, seconds),
         Command::Vm { action: VmAction::Test { kernels } } => vm::test(&kernels),
     }
 }

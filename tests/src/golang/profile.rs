@@ -21,16 +21,21 @@ pub struct CodeLine {
 }
 
 impl CodeLine {
-    /// Its files have functions that other packages name as theirs, such as `reflect.makemap`.
     fn is_of_runtime(&self) -> bool {
-        let file = self.file.rsplit_once("/src/").map_or(self.file.as_str(), |(_, file)| file);
-        let is_in_its_file = file.strip_prefix("runtime/").is_some_and(|name| !name.contains('/'));
-        let is_inside = |text: &str| text.starts_with("internal/runtime/");
-        is_in_its_file
-            || self.function.starts_with("runtime.")
-            || is_inside(file)
-            || is_inside(&self.function)
+        is_of_runtime(&self.function, '.')
     }
+
+    /// Its files also have functions that other packages name as theirs, such as `reflect.makemap`.
+    fn is_in_runtimes_file(&self) -> bool {
+        let file = self.file.rsplit_once("/src/").map_or(self.file.as_str(), |(_, file)| file);
+        is_of_runtime(file, '/')
+    }
+}
+
+/// Whether something is of the package `runtime`, or of one inside of it; `separator` stands behind the package.
+fn is_of_runtime(text: &str, separator: char) -> bool {
+    let of_package = text.strip_prefix("runtime").and_then(|rest| rest.strip_prefix(separator));
+    of_package.is_some_and(|name| !name.contains('/')) || text.starts_with("internal/runtime/")
 }
 
 /// Objects and their bytes, scaled from samples as the profile does.
@@ -97,6 +102,9 @@ impl HeapProfile {
     /// itself leaves them out, though not all of them where functions are inlined.
     pub fn add(&mut self, stack: &[CodeLine], amounts: Amounts) {
         let hidden = stack.iter().position(|line| !line.is_of_runtime()).unwrap_or(0);
+        let stack = &stack[hidden..];
+        // What it says of those that another package names depends on what is inlined into them.
+        let hidden = stack.iter().position(|line| !line.is_in_runtimes_file()).unwrap_or(0);
         let shown = stack[hidden..].iter().filter(|line| line.function != "runtime.goexit");
         if amounts != Amounts::default() {
             let stack = shown.cloned().map(without_one_of_many_files).collect();
@@ -144,7 +152,7 @@ impl HeapProfile {
 
 /// The initialiser of a package is of all of its files, and a profile has one file for each function.
 fn without_one_of_many_files(mut line: CodeLine) -> CodeLine {
-    if line.function.ends_with(".init") {
+    if line.function.rsplit('.').next() == Some("init") {
         line.file.clear();
     }
     line

@@ -133,7 +133,7 @@ fn point(note: &Note, tells: Tells, elf: &Elf) -> Option<Point> {
 }
 
 /// `SIZE@OPERAND` with the operand in the assembler's words: `8@%rdi`, `-4@$5`, `8@-16(%rbp)`, `8@(%rax,%rbx,8)`.
-fn argument(text: &str) -> Option<ArgumentPlace> {
+pub(crate) fn argument(text: &str) -> Option<ArgumentPlace> {
     let (size, operand) = text.split_once('@')?;
     let size: i32 = size.parse().ok()?;
     let bytes = size.unsigned_abs();

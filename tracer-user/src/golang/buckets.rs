@@ -180,7 +180,7 @@ pub fn scale(count: u64, bytes: u64, rate: u64) -> (u64, u64) {
 }
 
 /// Reads the bucket at an address; `None` when there is none.
-pub(super) fn read_one(
+pub(crate) fn read_one(
     memory: RemoteMemory,
     at: VirtAddr,
     layout: &BucketLayout,

@@ -9,7 +9,7 @@ use super::layout::ModuledataLayout;
 use super::pclntab::Pclntab;
 use crate::target::{ElfAddr, Image, RemoteMemory, VirtAddr};
 
-/// Most bytes of a segment that are searched.
+/// Most bytes of all segments that are searched.
 const MAX_SEARCHED_BYTES: u64 = 1 << 30;
 /// Pieces in which they are read.
 const PIECE_BYTES: u64 = 4 << 20;
@@ -43,9 +43,11 @@ impl Moduledata {
         layout: &ModuledataLayout,
     ) -> Result<Self, GoError> {
         let header = table.address.0.wrapping_add(bias);
+        let mut left = MAX_SEARCHED_BYTES;
         for segment in image.segments().iter().filter(|segment| segment.writable) {
             let start = segment.address.0.wrapping_add(bias);
-            let size = segment.file_size.min(MAX_SEARCHED_BYTES);
+            let size = segment.file_size.min(left);
+            left -= size;
             for from in (0..size).step_by(PIECE_BYTES as usize) {
                 let mut piece = vec![0; (size - from).min(PIECE_BYTES) as usize];
                 let at = start.wrapping_add(from);

@@ -34,6 +34,8 @@ const MAX_SEARCHED: u64 = 100_000;
 const MAX_FUNCTION_TABLES: u32 = 64;
 /// Pieces in which segments are searched.
 const SEARCH_BYTES: u64 = 4 << 20;
+/// Most bytes that are searched in all segments.
+const MAX_SEARCHED_BYTES: u64 = 2 << 30;
 /// Most places that look like a table and are tried.
 const MAX_CANDIDATES: usize = 8;
 
@@ -111,7 +113,7 @@ impl Pclntab {
     }
 
     /// Reads the header; `None` when it contradicts itself.
-    fn parse(bytes: Vec<u8>, address: ElfAddr) -> Option<Self> {
+    pub(crate) fn parse(bytes: Vec<u8>, address: ElfAddr) -> Option<Self> {
         let form = match *bytes.first_chunk::<8>()? {
             MAGIC_20 => Form::Go120,
             MAGIC_18 => Form::Go118,
@@ -310,9 +312,14 @@ impl Pclntab {
 /// Places that look like a table, each with what is left of its segment.
 fn search(image: &Image) -> Vec<(ElfAddr, u64)> {
     let mut found = Vec::new();
+    let mut searched = 0;
     for segment in image.segments() {
         let mut from = 0;
         while from < segment.file_size && found.len() < MAX_CANDIDATES {
+            searched += SEARCH_BYTES;
+            if searched > MAX_SEARCHED_BYTES {
+                break;
+            }
             let start = segment.address.0.wrapping_add(from);
             // Pieces overlap by a header, so that none is cut.
             let Some(piece) = image.bytes_up_to(ElfAddr(start), SEARCH_BYTES + HEADER_BYTES) else {
@@ -342,38 +349,39 @@ fn looks_like_a_table(bytes: &[u8]) -> bool {
         && word(3).is_some_and(|names| (64..=4096).contains(&names))
 }
 
+/// Two functions, the first with a line table; written by hand after the runtime's `symtab.go`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn sample() -> Vec<u8> {
+    let mut bytes = MAGIC_20.to_vec();
+    let (names, units, files, values, index) = (72_u64, 96, 104, 112, 128);
+    for word in [2, 1, 0, names, units, files, values, index] {
+        bytes.extend(u64::to_le_bytes(word));
+    }
+    bytes.extend(b"\0main.a\0main.b[int]\0....");
+    bytes.truncate(96);
+    bytes.extend([1, 0, 0, 0, 0, 0, 0, 0]);
+    bytes.extend(b"\0a.go\0..");
+    // At 1: +10 (zigzag of 11 from -1) for 4 bytes, +2 for 12 more, end. At 8: value 0 for 64 bytes, end.
+    bytes.extend([0, 22, 4, 4, 12, 0, 0, 0, 2, 64, 0, 0, 0, 0, 0, 0]);
+    for entry in [0_u32, 20, 16, 64, 32] {
+        bytes.extend(entry.to_le_bytes());
+    }
+    for (entry, name) in [(0_u32, 1_u32), (16, 8)] {
+        for word in [entry, name, 0, 0, 0, 8, 1, 0, 0, 0, 0] {
+            bytes.extend(u32::to_le_bytes(word));
+        }
+    }
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    /// Two functions, the first with a line table; written by hand after the runtime's `symtab.go`.
-    fn table() -> Vec<u8> {
-        let mut bytes = MAGIC_20.to_vec();
-        let (names, units, files, values, index) = (72_u64, 96, 104, 112, 128);
-        for word in [2, 1, 0, names, units, files, values, index] {
-            bytes.extend(u64::to_le_bytes(word));
-        }
-        bytes.extend(b"\0main.a\0main.b[int]\0....");
-        bytes.truncate(96);
-        bytes.extend([1, 0, 0, 0, 0, 0, 0, 0]);
-        bytes.extend(b"\0a.go\0..");
-        // At 1: +10 (zigzag of 11 from -1) for 4 bytes, +2 for 12 more, end. At 8: value 0 for 64 bytes, end.
-        bytes.extend([0, 22, 4, 4, 12, 0, 0, 0, 2, 64, 0, 0, 0, 0, 0, 0]);
-        for entry in [0_u32, 20, 16, 64, 32] {
-            bytes.extend(entry.to_le_bytes());
-        }
-        for (entry, name) in [(0_u32, 1_u32), (16, 8)] {
-            for word in [entry, name, 0, 0, 0, 8, 1, 0, 0, 0, 0] {
-                bytes.extend(u32::to_le_bytes(word));
-            }
-        }
-        bytes
-    }
-
     fn parsed() -> Pclntab {
-        Pclntab::parse(table(), ElfAddr(0x1000)).expect("a table")
+        Pclntab::parse(sample(), ElfAddr(0x1000)).expect("a table")
     }
 
     #[test]
@@ -401,7 +409,7 @@ mod tests {
 
     #[test]
     fn every_way_of_being_cut_short_or_changed_ends() {
-        let whole = table();
+        let whole = sample();
         let use_it = |bytes: Vec<u8>| {
             if let Some(table) = Pclntab::parse(bytes, ElfAddr(0)) {
                 table.functions_named(&["main.a"]);

@@ -41,3 +41,9 @@ pub struct Frame {
     /// Inlined into the next frame.
     pub inlined: bool,
 }
+
+/// Whether this is a reply of the worker process.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn is_reply(line: &[u8]) -> bool {
+    worker::parse_reply(line).is_ok()
+}

@@ -129,6 +129,10 @@ fn start(program: &PathBuf) -> io::Result<Running> {
     Ok(Running { child, requests, replies, asked: Instant::now(), usage: Usage::default() })
 }
 
+pub(super) fn parse_reply(line: &[u8]) -> io::Result<Reply> {
+    serde_json::from_slice(line).map_err(io::Error::from)
+}
+
 /// Until the worker ends, or nobody listens.
 fn read_replies(output: ChildStdout, sender: &SyncSender<io::Result<Reply>>) {
     let mut output = BufReader::new(output);
@@ -136,7 +140,7 @@ fn read_replies(output: ChildStdout, sender: &SyncSender<io::Result<Reply>>) {
         let mut line = Vec::new();
         let reply = match output.by_ref().take(MAX_REPLY_BYTES).read_until(b'\n', &mut line) {
             Ok(0) => return,
-            Ok(_) => serde_json::from_slice(&line).map_err(io::Error::from),
+            Ok(_) => parse_reply(&line),
             Err(error) => Err(error),
         };
         let is_last = reply.is_err();

@@ -7,7 +7,7 @@ const ID_DIGITS: usize = 64;
 ///
 /// The id is 64 hexadecimal digits at the end of a line, before an optional `.scope` and an optional last component in
 /// lower-case letters: OpenTelemetry's rule, which covers cgroup v1 and v2, containerd, CRI-O, Docker and nesting.
-pub(super) fn container_id(cgroup: &str) -> Option<String> {
+pub(crate) fn container_id(cgroup: &str) -> Option<String> {
     cgroup.lines().filter_map(id_of_line).next_back().map(str::to_owned)
 }
 

@@ -17,6 +17,9 @@ use super::{ElfAddr, FileOffset};
 /// Most bytes of one piece.
 const MAX_READ_BYTES: u64 = 512 << 20;
 
+/// Most segments that are looked at; a program has four to six.
+const MAX_SEGMENTS: usize = 64;
+
 /// Most sections that are looked at.
 const MAX_SECTIONS: usize = 4096;
 
@@ -59,7 +62,7 @@ impl Image {
     pub fn read(file: Arc<File>) -> Result<Self, ElfError> {
         let (segments, sections) = {
             let bytes = FileBytes::new(&file);
-            parse(&bytes)?
+            parse(&bytes, file.metadata().map_or(0, |metadata| metadata.len()))?
         };
         Ok(Self { file, segments, sections })
     }
@@ -122,7 +125,11 @@ impl Image {
     }
 }
 
-fn parse(bytes: &FileBytes<'_>) -> Result<(Vec<ImageSegment>, Vec<Section>), ElfError> {
+/// `file_bytes` is how long the file is: a segment that says it is longer ends there.
+fn parse(
+    bytes: &FileBytes<'_>,
+    file_bytes: u64,
+) -> Result<(Vec<ImageSegment>, Vec<Section>), ElfError> {
     type Header = elf::FileHeader64<Endianness>;
     if !matches!(read::FileKind::parse(bytes), Ok(read::FileKind::Elf64)) {
         return Err(ElfError::NotElf);
@@ -131,12 +138,13 @@ fn parse(bytes: &FileBytes<'_>) -> Result<(Vec<ImageSegment>, Vec<Section>), Elf
     let endian = header.endian().map_err(|_| ElfError::Broken("byte order"))?;
     let programs =
         header.program_headers(endian, bytes).map_err(|_| ElfError::Broken("program headers"))?;
-    let segments = programs.iter().filter(|p| p.p_type(endian) == elf::PT_LOAD).map(|program| {
+    let loaded = programs.iter().filter(|p| p.p_type(endian) == elf::PT_LOAD);
+    let segments = loaded.take(MAX_SEGMENTS).map(|program| {
         let (offset, size) = program.file_range(endian);
         ImageSegment {
             address: ElfAddr(program.p_vaddr(endian)),
             file_offset: FileOffset(offset),
-            file_size: size,
+            file_size: size.min(file_bytes.saturating_sub(offset)),
             writable: program.p_flags(endian).0 & elf::PF_W.0 != 0,
             executable: program.p_flags(endian).0 & elf::PF_X.0 != 0,
         }
@@ -184,5 +192,17 @@ mod tests {
         assert_eq!(image.bytes_up_to(near_end, 8).map(|b| b.len()), Some(4));
         assert_eq!(image.bytes(ElfAddr(u64::MAX), 1), None);
         assert_eq!(image.bytes(last.address, u64::MAX), None);
+    }
+
+    #[test]
+    fn a_segment_ends_with_the_file() {
+        let mut bytes = crate::target::vdso::image().expect("every process has one");
+        let first_header = 64;
+        let file_size = first_header + 32;
+        bytes[file_size..file_size + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+        let mut file = tempfile::tempfile().expect("a file");
+        std::io::Write::write_all(&mut file, &bytes).expect("written");
+        let image = Image::read(Arc::new(file)).expect("an ELF file");
+        assert_eq!(image.segments()[0].file_size, bytes.len() as u64);
     }
 }

@@ -23,7 +23,7 @@ pub fn break_end(process: &ProcDir) -> Option<VirtAddr> {
     parse_heap_end(&maps).or_else(|| parse_start_break(&process.read("stat").ok()?))
 }
 
-fn parse_ranges(maps: &[u8]) -> Vec<PageRange> {
+pub(crate) fn parse_ranges(maps: &[u8]) -> Vec<PageRange> {
     let mut ranges: Vec<PageRange> = Vec::new();
     for range in maps.split(|byte| *byte == b'\n').filter_map(line_range) {
         match ranges.last_mut() {
@@ -45,13 +45,13 @@ fn line_range(line: &[u8]) -> Option<PageRange> {
     PageRange::between(VirtAddr(start), VirtAddr(end))
 }
 
-fn parse_heap_end(maps: &[u8]) -> Option<VirtAddr> {
+pub(crate) fn parse_heap_end(maps: &[u8]) -> Option<VirtAddr> {
     let lines = maps.split(|byte| *byte == b'\n');
     let heap = lines.filter(|line| line.trim_ascii_end().ends_with(b" [heap]"));
     heap.filter_map(line_range).map(PageRange::end).max()
 }
 
-fn parse_start_break(stat: &[u8]) -> Option<VirtAddr> {
+pub(crate) fn parse_start_break(stat: &[u8]) -> Option<VirtAddr> {
     // The name may hold anything, a bracket too: the last one ends it.
     let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
     let text = std::str::from_utf8(stat.get(after_name..)?).ok()?;

@@ -48,7 +48,11 @@ impl Version {
     }
 }
 
-fn limit(cgroup: &str, mounts: &str, read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
+pub(crate) fn limit(
+    cgroup: &str,
+    mounts: &str,
+    read: &dyn Fn(&Path) -> Option<String>,
+) -> Option<u64> {
     let groups = cgroup.lines().filter_map(parse_group);
     groups.filter_map(|(version, group)| limit_of_group(version, group, mounts, read)).min()
 }

@@ -4,7 +4,7 @@
 //! when their paths lead elsewhere (another mount namespace), were deleted, or the process has ended.
 
 pub mod address_space;
-mod container;
+pub(crate) mod container;
 pub mod debug_files;
 mod debug_links;
 pub mod elf;
@@ -21,7 +21,7 @@ pub mod page_range;
 pub mod proc_dir;
 pub mod registers;
 pub mod remote_memory;
-mod status;
+pub(crate) mod status;
 pub mod symbols;
 pub mod vdso;
 

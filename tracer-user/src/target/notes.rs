@@ -56,7 +56,7 @@ fn read(bytes: &FileBytes<'_>) -> Option<Vec<Note>> {
     Some(parse(section.data(endian, bytes).ok()?, base))
 }
 
-fn parse(mut data: &[u8], base: Option<u64>) -> Vec<Note> {
+pub(crate) fn parse(mut data: &[u8], base: Option<u64>) -> Vec<Note> {
     let mut notes = Vec::new();
     while let Some((header, rest)) = data.split_first_chunk::<12>() {
         let word = |at: usize| {

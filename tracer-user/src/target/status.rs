@@ -5,7 +5,7 @@ const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// What the two files say. What they do not say is 0 or false.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Status {
+pub(crate) struct Status {
     /// Thread group: the PID of the process that a thread is of.
     pub(super) tgid: u32,
     /// PID in the innermost namespace.
@@ -23,7 +23,7 @@ pub(super) struct Status {
 }
 
 impl Status {
-    pub(super) fn parse(status: &str, stat: &str) -> Self {
+    pub(crate) fn parse(status: &str, stat: &str) -> Self {
         let (flags, start_ticks) = parse_stat(stat);
         let mut result =
             Self { is_kernel_thread: flags & KERNEL_THREAD != 0, start_ticks, ..Self::default() };

@@ -116,7 +116,7 @@ fn make_room(folder: &std::path::Path, needed_bytes: u64) -> io::Result<()> {
 }
 
 /// Magic, number of pages, rows, rules, base; then each of them; little-endian.
-fn encode(table: &PackedTable) -> Vec<u8> {
+pub(crate) fn encode(table: &PackedTable) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     for length in [table.pages.len(), table.rows.len(), table.rules.len()] {
         bytes.extend((length as u64).to_le_bytes());
@@ -129,7 +129,7 @@ fn encode(table: &PackedTable) -> Vec<u8> {
 }
 
 /// `None` unless it is a table whose every number leads to something.
-fn decode(bytes: &[u8]) -> Option<PackedTable> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<PackedTable> {
     let mut rest = bytes.strip_prefix(&MAGIC)?;
     let mut number = || {
         let (first, others) = rest.split_first_chunk::<8>()?;
