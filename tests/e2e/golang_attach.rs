@@ -1,7 +1,5 @@
 //! `outlive attach` on Go programs: what was there is inherited, what comes is followed, and the runtime never notices.
 
-use std::process::Stdio;
-
 use outlive_tests::compiler::line_of;
 use outlive_tests::golang::build::{Build, Profiler, build};
 use outlive_tests::golang::claims::{objects_by_stack, sampled_number, snapshot};
@@ -195,38 +193,6 @@ fn c_and_go_heaps_of_one_process_are_in_one_report() {
         let blocks: Vec<_> = c.filter(|site| site.number("live_bytes") == 50 * 2048).collect();
         assert_eq!(blocks.len(), 1, "C's blocks since tracing started; {report}");
         blocks[0].assert_live(50, 50 * 2048);
-        workload.exit();
-    });
-}
-
-#[test]
-fn tracers_that_come_and_go_and_are_killed_leave_a_working_program_alone() {
-    with_each(|toolchain| {
-        let mut workload = start("goleak", toolchain, Build::Plain, MANY);
-        let rounds = std::cell::Cell::new(0_u32);
-        let steps = 60_000;
-        let held = workload.go_meanwhile(steps, |pid| {
-            rounds.set(rounds.get() + 1);
-            if rounds.get().is_multiple_of(2) {
-                let outlive = Outlive::attach(&[pid], &["--top", "0"]);
-                let report = outlive.stop().with_status(0).report();
-                assert_eq!(report.number("/loss/unknown_frees"), 0, "{report}");
-                assert_eq!(report.number("/loss/implied_frees"), 0, "{report}");
-            } else {
-                let mut tracer = command(["attach", &pid.to_string()]);
-                tracer.stdout(Stdio::null()).stderr(Stdio::piped());
-                let mut tracer = tracer.spawn().expect("outlive starts");
-                // Killed at any moment: one in four before it can be ready, the others when it says so.
-                if rounds.get() % 8 != 1 {
-                    let mut stderr = tracer.stderr.take().expect("its errors");
-                    std::io::Read::read(&mut stderr, &mut [0; 64]).expect("it says something");
-                }
-                tracer.kill().expect("it runs");
-                tracer.wait().expect("it ends");
-            }
-        });
-        assert!(rounds.get() >= 2, "the program ended before a tracer came");
-        assert_eq!(held, steps / 10 * 9 + steps / 5, "{}", toolchain.version);
         workload.exit();
     });
 }

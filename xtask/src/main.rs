@@ -37,6 +37,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::bench::Benchmark;
+use crate::suites::Extent;
 
 /// Builds, runs and checks outlive.
 #[derive(Parser)]
@@ -89,9 +90,12 @@ enum Command {
         /// `unit`, `e2e`, or an end-to-end suite
         #[arg(value_name = "SUITE")]
         suites: Vec<String>,
-        /// Test `golang` with every release of Go, not four
+        /// Test the suites of Go with every release, not four
         #[arg(long)]
         all: bool,
+        /// In `golang_torture`, how many tracers come to each release
+        #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1000")]
+        torture: Option<u32>,
     },
     /// Feed the parsers of what a target chose with hostile input
     Fuzz {
@@ -143,7 +147,9 @@ fn perform(command: Command) -> Result<bool> {
         Command::Budget { update: true } => budget::update().map(|()| true),
         Command::GoLayouts { check } => go_layouts::make(check).map(|()| true),
         Command::Bench { benchmark, rounds } => bench::bench(benchmark, rounds).map(|()| true),
-        Command::Test { suites, all } => suites::test(&suites, all),
+        Command::Test { suites, all, torture } => {
+            suites::test(&suites, Extent { all_go: all, torture })
+        }
         Command::Fuzz { parsers, seconds } => fuzz::fuzz(&parsers, seconds),
         Command::Vm { action: VmAction::Test { kernels } } => vm::test(&kernels),
     }

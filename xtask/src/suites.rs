@@ -19,14 +19,27 @@ const END_TO_END: &str = "e2e";
 /// The suite that takes tools of its own.
 const SYMBOLS: &str = "symbols";
 /// The suites whose workloads are built by several releases of Go.
-const GOLANG: [&str; 2] = ["golang", "golang_attach"];
+const GOLANG: [&str; 3] = ["golang", "golang_attach", TORTURE];
+/// The suite in which tracers come and go.
+const TORTURE: &str = "golang_torture";
+/// Tells that suite how often.
+const TORTURE_CYCLES: &str = "OUTLIVE_TESTS_TORTURE";
 /// Tells that suite which: `go1.22.12,go1.27.4`.
 const GO_TOOLCHAINS: &str = "OUTLIVE_TESTS_GO";
 /// The package of the end-to-end tests.
 pub(crate) const PACKAGE: &str = "outlive-tests";
 
+/// How much the suites of Go do.
+#[derive(Clone, Copy)]
+pub(crate) struct Extent {
+    /// With every release, not only some.
+    pub(crate) all_go: bool,
+    /// How many tracers come to each release in the suite that tortures.
+    pub(crate) torture: Option<u32>,
+}
+
 /// Runs the suites; whether all tests passed.
-pub(crate) fn test(names: &[String], all_go: bool) -> Result<bool> {
+pub(crate) fn test(names: &[String], extent: Extent) -> Result<bool> {
     let what = "the suites are not known";
     let known = end_to_end().or_fail(what, "check that `cargo metadata --no-deps` works")?;
     let chosen = choose(names, &known)?;
@@ -44,7 +57,7 @@ pub(crate) fn test(names: &[String], all_go: bool) -> Result<bool> {
     for name in &chosen {
         let result = if is_ready {
             progress::say(&format!("suite {name}"));
-            prepare(name, all_go).and_then(|mut cargo| run(&mut cargo))
+            prepare(name, extent).and_then(|mut cargo| run(&mut cargo))
         } else {
             Err(failure(
                 &format!("the suite {name} cannot run"),
@@ -92,11 +105,14 @@ fn choose(names: &[String], known: &[String]) -> Result<Vec<String>> {
 }
 
 /// Fetches what a suite needs beside the workspace, and gives what runs it.
-fn prepare(suite: &str, all_go: bool) -> Result<Command> {
+fn prepare(suite: &str, extent: Extent) -> Result<Command> {
     let mut cargo = command(suite);
     match suite {
         _ if GOLANG.contains(&suite) => {
-            cargo.env(GO_TOOLCHAINS, go_toolchains::fetch_for_tests(all_go)?);
+            cargo.env(GO_TOOLCHAINS, go_toolchains::fetch_for_tests(extent.all_go)?);
+            if let Some(cycles) = extent.torture.filter(|_| suite == TORTURE) {
+                cargo.env(TORTURE_CYCLES, cycles.to_string()).arg("--nocapture");
+            }
         }
         SYMBOLS => debug_tools::fetch()?,
         _ => packages::fetch(suite)?,
