@@ -11,13 +11,13 @@ use object::read::{ReadCache, ReadCacheOps, ReadRef};
 const MAX_KEPT_BYTES: u64 = 1 << 30;
 
 /// A file's bytes, read where they are needed and kept until this is dropped.
-pub(super) struct FileBytes<'f> {
+pub(crate) struct FileBytes<'f> {
     cache: ReadCache<Positioned<'f>>,
     left_bytes: Cell<u64>,
 }
 
 impl<'f> FileBytes<'f> {
-    pub(super) fn new(file: &'f File) -> Self {
+    pub(crate) fn new(file: &'f File) -> Self {
         Self {
             cache: ReadCache::new(Positioned { file, position: 0 }),
             left_bytes: Cell::new(MAX_KEPT_BYTES),

@@ -8,7 +8,7 @@ pub(crate) mod container;
 pub mod debug_files;
 mod debug_links;
 pub mod elf;
-mod file_bytes;
+pub(crate) mod file_bytes;
 pub mod image;
 pub mod imports;
 pub mod mapped;

@@ -6,12 +6,15 @@ use std::fs::File;
 
 use object::elf;
 use object::read::elf::{FileHeader, SectionHeader, Sym};
-use object::read::{FileKind, ReadRef, StringTable};
+use object::read::{FileKind, ReadRef};
 use object::{Endianness, SectionIndex};
 
 use super::ElfAddr;
 use super::elf::ElfError;
 use super::file_bytes::FileBytes;
+
+/// Longest name that is believed; longer ones are not hooked, and not shown.
+const MAX_NAME_BYTES: usize = 16 << 10;
 
 /// A function or variable that an ELF file defines.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,17 +84,16 @@ fn select<H: FileHeader<Endian = Endianness>>(
         let names =
             bytes.read_bytes_at(start, size).map_err(|()| ElfError::Broken("symbol names"))?;
         let symbols = section.data_as_array::<H::Sym, _>(endian, bytes)?;
-        let names = StringTable::new(names, 0, size);
         found.extend(symbols.iter().filter_map(|s| defined::<H>(s, endian, names, types, wanted)));
     }
     Ok(found)
 }
 
 /// The symbol when it is a wanted one, of one of the types, that the file defines.
-fn defined<'a, H: FileHeader<Endian = Endianness>>(
+fn defined<H: FileHeader<Endian = Endianness>>(
     symbol: &H::Sym,
     endian: Endianness,
-    names: StringTable<'a, &'a [u8]>,
+    names: &[u8],
     types: &[elf::SymbolType],
     wanted: &mut dyn FnMut(&str) -> bool,
 ) -> Option<Symbol> {
@@ -99,7 +101,7 @@ fn defined<'a, H: FileHeader<Endian = Endianness>>(
     if !types.contains(&symbol.st_type()) || symbol.st_shndx(endian) == elf::SHN_UNDEF {
         return None;
     }
-    let name = std::str::from_utf8(names.get(symbol.st_name(endian)).ok()?).ok()?;
+    let name = name_at(names, symbol.st_name(endian))?;
     wanted(name).then(|| Symbol {
         name: name.to_owned(),
         address: ElfAddr(symbol.st_value(endian).into()),
@@ -108,9 +110,28 @@ fn defined<'a, H: FileHeader<Endian = Endianness>>(
     })
 }
 
+/// The name at a place in a table of names. Each symbol may have the same one, so that a long one costs as often.
+fn name_at(names: &[u8], at: u32) -> Option<&str> {
+    let rest = names.get(at as usize..)?;
+    let rest = &rest[..rest.len().min(MAX_NAME_BYTES)];
+    let end = rest.iter().position(|byte| *byte == 0)?;
+    std::str::from_utf8(&rest[..end]).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_end_and_are_not_endless() {
+        let mut names = b"malloc\0free\0".to_vec();
+        assert_eq!((name_at(&names, 0), name_at(&names, 7)), (Some("malloc"), Some("free")));
+        assert_eq!((name_at(&names, 12), name_at(&names, u32::MAX)), (None, None));
+        names.extend(vec![b'a'; MAX_NAME_BYTES]);
+        names.push(0);
+        assert_eq!(name_at(&names, 12), None);
+        assert_eq!(name_at(&names, 13).map(str::len), Some(MAX_NAME_BYTES - 1));
+    }
 
     /// The C library this test runs with.
     fn libc() -> File {

@@ -1,19 +1,20 @@
 //! From call frame information to sorted rows.
 
-use std::collections::HashMap;
 use std::fs::File;
 
 use gimli::{
     BaseAddresses, CfaRule, CieOrFde, EhFrame, EndianSlice, FrameDescriptionEntry, LittleEndian,
     Register, RegisterRule, UnwindContext, UnwindSection as _, X86_64,
 };
-use object::{Object as _, ObjectSection as _, ReadCache, ReadRef};
+use object::{Object as _, ObjectSection as _, ReadRef};
 use tracer_common::unwind::{CfaKind, FpPlace, Rule};
 
 use crate::target::ElfAddr;
+use crate::target::file_bytes::FileBytes;
+use crate::unwind::common_entries::CommonEntries;
 use crate::unwind::expression;
 
-type Slice<'a> = EndianSlice<'a, LittleEndian>;
+pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
 /// Most rows of one file; more is not believed.
 const MAX_ROWS: usize = 4 << 20;
@@ -30,7 +31,7 @@ pub struct Row {
 /// The rows of a file, sorted by address, each address once, neighbours with different rules. Empty when the file has no
 /// call frame information that can be read.
 pub fn compile(file: &File) -> Vec<Row> {
-    compile_image(&ReadCache::new(file))
+    compile_image(&FileBytes::new(file))
 }
 
 /// [`compile`], from the file's contents.
@@ -42,25 +43,17 @@ pub fn compile_image<'data>(image: impl ReadRef<'data>) -> Vec<Row> {
 }
 
 /// The rows of a section's contents.
-fn rows(data: &[u8], address: u64) -> Vec<Row> {
+pub(super) fn rows(data: &[u8], address: u64) -> Vec<Row> {
     let frames = EhFrame::from(EndianSlice::new(data, LittleEndian));
     let bases = BaseAddresses::default().set_eh_frame(address);
     let mut context = UnwindContext::new();
     // Ends of functions sort before starts at the same address, and the last row of an address counts.
     let mut found: Vec<(u64, bool, Rule)> = Vec::new();
     let mut entries = frames.entries(&bases);
-    let mut common = HashMap::new();
+    let mut common = CommonEntries::new();
     while let Ok(Some(entry)) = entries.next() {
         let CieOrFde::Fde(partial) = entry else { continue };
-        // Parsing the common part anew for each function would be most of the work.
-        let parsed = partial.parse(|section, bases, offset| {
-            if let Some(known) = common.get(&offset) {
-                return Ok(Clone::clone(known));
-            }
-            let cie = section.cie_from_offset(bases, offset)?;
-            common.insert(offset, cie.clone());
-            Ok(cie)
-        });
+        let parsed = partial.parse(|section, bases, offset| common.get(section, bases, offset));
         if let Ok(function) = parsed {
             describe(&function, &frames, &bases, &mut context, &mut found);
         }
@@ -179,7 +172,7 @@ mod tests {
     #[test]
     fn cut_and_broken_sections_are_survived() {
         let file = File::open("/proc/self/exe").expect("itself");
-        let cache = ReadCache::new(&file);
+        let cache = FileBytes::new(&file);
         let elf = object::File::parse(&cache).expect("an ELF file");
         let section = elf.section_by_name(".eh_frame").expect("call frame information");
         let mut data = section.uncompressed_data().expect("its contents").into_owned();

@@ -4,9 +4,11 @@ use std::fs::File;
 use std::ops::Range;
 
 use gimli::{BaseAddresses, CieOrFde, EhFrame, EndianSlice, LittleEndian, UnwindSection as _};
-use object::{Object as _, ObjectSection as _, ReadCache};
+use object::{Object as _, ObjectSection as _};
 
 use crate::target::ElfAddr;
+use crate::target::file_bytes::FileBytes;
+use crate::unwind::common_entries::CommonEntries;
 
 /// Most functions of one file; more are not believed.
 const MAX_FUNCTIONS: usize = 4 << 20;
@@ -18,21 +20,22 @@ pub struct FunctionRanges(Vec<Range<ElfAddr>>);
 impl FunctionRanges {
     /// Reads them from a file; none when it has no call frame information.
     pub fn read(file: &File) -> Self {
-        let image = ReadCache::new(file);
+        let image = FileBytes::new(file);
         let Ok(elf) = object::File::parse(&image) else { return Self::default() };
         let Some(section) = elf.section_by_name(".eh_frame") else { return Self::default() };
         let Ok(data) = section.uncompressed_data() else { return Self::default() };
         Self::of_section(&data, section.address())
     }
 
-    fn of_section(data: &[u8], address: u64) -> Self {
+    pub(super) fn of_section(data: &[u8], address: u64) -> Self {
         let frames = EhFrame::from(EndianSlice::new(data, LittleEndian));
         let bases = BaseAddresses::default().set_eh_frame(address);
         let mut entries = frames.entries(&bases);
+        let mut common = CommonEntries::new();
         let mut ranges = Vec::new();
         while let Ok(Some(entry)) = entries.next() {
             let CieOrFde::Fde(partial) = entry else { continue };
-            let parsed = partial.parse(gimli::UnwindSection::cie_from_offset);
+            let parsed = partial.parse(|section, bases, offset| common.get(section, bases, offset));
             if let Ok(function) = parsed {
                 ranges.push(ElfAddr(function.initial_address())..ElfAddr(function.end_address()));
             }
@@ -42,6 +45,11 @@ impl FunctionRanges {
         }
         ranges.sort_by_key(|range| range.start);
         Self(ranges)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// The piece that holds an address.

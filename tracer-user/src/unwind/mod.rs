@@ -4,6 +4,7 @@
 //! bounded, nothing panics.
 
 pub mod cache;
+mod common_entries;
 pub mod compile;
 mod expression;
 pub mod functions;
