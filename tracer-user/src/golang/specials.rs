@@ -2,6 +2,8 @@
 //!
 //! In: the list of all spans of the heap. Out: [`Specials`]: each object's address, size and call site.
 
+use std::collections::HashMap;
+
 use super::GoError;
 use super::bytes::{u8_at, u16_at, u64_at};
 use super::layout::{HeapLayout, SpecialLayout};
@@ -15,7 +17,7 @@ const SPANS_AT_ONCE: usize = 1 << 16;
 const MAX_OBJECTS: usize = 2_000_000;
 /// Longest list of one span that is followed: one of 8 KiB has at most 1024 objects, each with a few records.
 const MAX_LIST: usize = 16_384;
-/// How often the list of spans is asked for anew: the runtime moves it when it grows.
+/// How often the list of spans is asked for anew, which the runtime moves when it grows, and lists of records that change.
 const ATTEMPTS: usize = 8;
 /// Pages of the Go heap.
 const HEAP_PAGE_BYTES: u64 = 8192;
@@ -50,6 +52,8 @@ pub struct Specials {
 /// A span with records.
 #[derive(Clone, Copy)]
 struct Span {
+    /// Where its description is.
+    place: VirtAddr,
     start: u64,
     size: u64,
     object_bytes: u64,
@@ -75,13 +79,40 @@ impl Specials {
         let spans = span_list(memory, heap, layout)?;
         let mut found = Self { spans: spans.len() as u64, ..Self::default() };
         for some in spans.chunks(SPANS_AT_ONCE) {
-            let cursors = spans_with_records(memory, some, layout)?;
-            found.follow(memory, cursors, special)?;
+            found.read_settled(memory, some, layout, special)?;
             if found.cut {
                 break;
             }
         }
         Ok(found)
+    }
+
+    /// Reads the lists of spans until each was the same twice: one that changes while it is read leads astray, since the memory of a
+    /// record that goes is that of another one at once.
+    fn read_settled(
+        &mut self,
+        memory: RemoteMemory,
+        spans: &[VirtAddr],
+        layout: &HeapLayout,
+        special: &SpecialLayout,
+    ) -> Result<(), GoError> {
+        let mut lists: HashMap<VirtAddr, Vec<SampledObject>> = HashMap::new();
+        let mut open = spans.to_vec();
+        for _ in 0..ATTEMPTS {
+            let cursors = spans_with_records(memory, &open, layout)?;
+            let mut read = self.follow(memory, cursors, special)?;
+            open.retain(|span| {
+                let (before, now) = (lists.remove(span), read.remove(span).unwrap_or_default());
+                let is_open = before.as_ref() != Some(&now);
+                lists.insert(*span, now);
+                is_open
+            });
+            if open.is_empty() || self.cut {
+                break;
+            }
+        }
+        self.objects.extend(lists.into_values().flatten());
+        Ok(())
     }
 
     /// Follows the lists of many spans together, a record of each at a time.
@@ -90,10 +121,12 @@ impl Specials {
         memory: RemoteMemory,
         mut cursors: Vec<Cursor>,
         layout: &SpecialLayout,
-    ) -> Result<(), GoError> {
+    ) -> Result<HashMap<VirtAddr, Vec<SampledObject>>, GoError> {
+        let mut lists: HashMap<VirtAddr, Vec<SampledObject>> = HashMap::new();
+        let mut count = self.objects.len();
         for _ in 0..MAX_LIST {
             if cursors.is_empty() {
-                return Ok(());
+                return Ok(lists);
             }
             let places: Vec<_> = cursors.iter().map(|cursor| cursor.at).collect();
             let records = memory.read_records(&places, layout.size as usize)?;
@@ -101,42 +134,50 @@ impl Specials {
             for (cursor, record) in cursors.iter().zip(records.iter()) {
                 // Gone meanwhile, with its object.
                 let Some(record) = record else { continue };
-                next.extend(self.take(cursor, record, layout));
-                if self.objects.len() >= MAX_OBJECTS {
+                let list = lists.entry(cursor.span.place).or_default();
+                let before = list.len();
+                next.extend(take(list, cursor, record, layout));
+                count += list.len() - before;
+                if count >= MAX_OBJECTS {
                     self.cut = true;
-                    return Ok(());
+                    return Ok(lists);
                 }
             }
             cursors = next;
         }
         self.cut = true;
-        Ok(())
+        Ok(lists)
     }
+}
 
-    /// Takes a record, and gives the place of the next. A list that changes while it is read, or runs in a circle, ends.
-    fn take(&mut self, cursor: &Cursor, record: &[u8], layout: &SpecialLayout) -> Option<Cursor> {
-        let kind = u8_at(record, layout.kind)?;
-        // Until Go 1.23 the offset has two bytes, and the kind follows it.
-        let narrow = layout.kind - layout.offset < 8;
-        let offset = if narrow {
-            u64::from(u16_at(record, layout.offset)?)
-        } else {
-            u64_at(record, layout.offset)?
-        };
-        let is_next = cursor.last.is_none_or(|last| last < (offset, kind));
-        if kind > MAX_KIND || offset >= cursor.span.size || !is_next {
-            return None;
-        }
-        if kind == layout.kind_profile {
-            self.objects.push(SampledObject {
-                address: VirtAddr(cursor.span.start.wrapping_add(offset)),
-                bytes: cursor.span.object_bytes,
-                bucket: VirtAddr(u64_at(record, layout.bucket)?),
-            });
-        }
-        let at = VirtAddr(u64_at(record, layout.next)?);
-        (at.0 != 0).then_some(Cursor { span: cursor.span, at, last: Some((offset, kind)) })
+/// Takes a record, and gives the place of the next. A list that changes while it is read, or runs in a circle, ends.
+fn take(
+    list: &mut Vec<SampledObject>,
+    cursor: &Cursor,
+    record: &[u8],
+    layout: &SpecialLayout,
+) -> Option<Cursor> {
+    let kind = u8_at(record, layout.kind)?;
+    // Until Go 1.23 the offset has two bytes, and the kind follows it.
+    let narrow = layout.kind - layout.offset < 8;
+    let offset = if narrow {
+        u64::from(u16_at(record, layout.offset)?)
+    } else {
+        u64_at(record, layout.offset)?
+    };
+    let is_next = cursor.last.is_none_or(|last| last < (offset, kind));
+    if kind > MAX_KIND || offset >= cursor.span.size || !is_next {
+        return None;
     }
+    if kind == layout.kind_profile {
+        list.push(SampledObject {
+            address: VirtAddr(cursor.span.start.wrapping_add(offset)),
+            bytes: cursor.span.object_bytes,
+            bucket: VirtAddr(u64_at(record, layout.bucket)?),
+        });
+    }
+    let at = VirtAddr(u64_at(record, layout.next)?);
+    (at.0 != 0).then_some(Cursor { span: cursor.span, at, last: Some((offset, kind)) })
 }
 
 /// The addresses of all spans.
@@ -174,8 +215,8 @@ fn spans_with_records(
     let records = memory.read_records(spans, layout.span_size as usize)?;
     let mut cursors = Vec::new();
     let mut strange = 0;
-    for record in records.iter() {
-        match record.map_or(Seen::Strange, |record| look_at_span(record, layout)) {
+    for (place, record) in spans.iter().zip(records.iter()) {
+        match record.map_or(Seen::Strange, |record| look_at_span(*place, record, layout)) {
             Seen::Records(cursor) => cursors.push(cursor),
             Seen::NoRecords => {}
             Seen::Strange => strange += 1,
@@ -198,7 +239,7 @@ enum Seen {
     Strange,
 }
 
-fn look_at_span(record: &[u8], layout: &HeapLayout) -> Seen {
+fn look_at_span(place: VirtAddr, record: &[u8], layout: &HeapLayout) -> Seen {
     let word = |offset| u64_at(record, offset).unwrap_or(u64::MAX);
     let (start, object_bytes) = (word(layout.start), word(layout.elemsize));
     match u8_at(record, layout.state) {
@@ -213,7 +254,7 @@ fn look_at_span(record: &[u8], layout: &HeapLayout) -> Seen {
     match word(layout.specials) {
         0 => Seen::NoRecords,
         at => Seen::Records(Cursor {
-            span: Span { start, size, object_bytes },
+            span: Span { place, start, size, object_bytes },
             at: VirtAddr(at),
             last: None,
         }),
