@@ -19,7 +19,7 @@ const END_TO_END: &str = "e2e";
 /// The suite that takes tools of its own.
 const SYMBOLS: &str = "symbols";
 /// The suites whose workloads are built by several releases of Go.
-const GOLANG: [&str; 3] = ["golang", "golang_attach", TORTURE];
+const GOLANG: [&str; 4] = ["golang", "golang_attach", "golang_goroutines", TORTURE];
 /// The suite in which tracers come and go.
 const TORTURE: &str = "golang_torture";
 /// Tells that suite how often.

@@ -20,6 +20,7 @@ Examples:
   outlive attach 4242 -d 60s --older 30s  only blocks that are at least 30 s old after a minute
   outlive attach 4242 -f json -o leak.json
   outlive snapshot 4242                   what a Go process holds now, without probes
+  outlive goroutines 4242 -d 1m           which go statements started more than ended within a minute
   outlive run -- ./server --port 8080     from the first allocation on
   outlive doctor 4242                     can this process be traced, and how well
 
@@ -66,7 +67,7 @@ pub(super) enum Command {
     /// Tell what a Go process holds now, by call site: no probes, in a fraction of a second
     Snapshot(Snapshot),
     /// Tell what the goroutines of a Go process do or wait for, by creation site: no probes
-    Goroutines(Snapshot),
+    Goroutines(Goroutines),
     /// Tell whether this host and a process can be traced, how well, and what to do about it
     Doctor(Doctor),
     /// Read debug information for the process that started this one
@@ -115,6 +116,15 @@ pub(super) struct Snapshot {
     /// Show the runtime's own frames (and goroutines) too
     #[arg(long)]
     pub(super) raw: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Goroutines {
+    #[command(flatten)]
+    pub(super) look: Snapshot,
+    /// Look again after this time, or at Ctrl-C, and tell what has changed
+    #[arg(short, long, value_name = "TIME", env = "OUTLIVE_DURATION")]
+    pub(super) duration: Option<Span>,
 }
 
 #[derive(Debug, Args)]

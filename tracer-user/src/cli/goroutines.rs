@@ -1,22 +1,48 @@
-//! `outlive goroutines`: what the goroutines of a Go process do, by creation site.
+//! `outlive goroutines`: what the goroutines of a Go process do, by creation site, and what has changed when looked at again.
 
-use crate::cli::Outcome;
-use crate::cli::args::{Format, Global, Snapshot};
+use std::time::Duration;
+
+use crate::cli::args::{Format, Global, Goroutines};
+use crate::cli::attach::runtime;
 use crate::cli::output::Output;
+use crate::cli::{Outcome, signals};
 use crate::fault::{Fault, Status};
-use crate::goroutines::{self, text};
+use crate::goroutines::{Lister, text};
 use crate::target::{Pid, Target};
 
 /// Runs the command.
-pub(super) fn goroutines(arguments: &Snapshot, global: &Global) -> Result<Outcome, Fault> {
-    let target = Target::open(Pid(arguments.pid))?;
-    let report = goroutines::take(&target, arguments.options())?;
-    let mut output =
-        Output::open(&arguments.output, arguments.force, arguments.format, global.color)?;
+pub(super) fn goroutines(arguments: &Goroutines, global: &Global) -> Result<Outcome, Fault> {
+    let look = &arguments.look;
+    let target = Target::open(Pid(look.pid))?;
+    let lister = Lister::open(&target)?;
+    let first = lister.look()?;
+    let mut output = Output::open(&look.output, look.force, look.format, global.color)?;
+    let report = match arguments.duration {
+        None => lister.report(&first, None, look.options()),
+        Some(span) => {
+            wait(span.duration, || {
+                if !global.quiet {
+                    eprintln!("outlive: looking at {} again in {span}", target.pid);
+                }
+            })?;
+            lister.report(&lister.look()?, Some(&first), look.options())
+        }
+    };
     let _or_reader_gone = output.print(&|format, layout| match format {
         Format::Text => text::render(&report, layout),
         // Plain data to memory: it cannot fail.
         Format::Json => serde_json::to_string(&report).unwrap_or_default() + "\n",
     })?;
     Ok(Outcome::Own(Status::Success))
+}
+
+/// Waits for so long, or until Ctrl-C; says so when either can happen.
+fn wait(duration: Duration, say: impl FnOnce()) -> Result<(), Fault> {
+    runtime()?.block_on(async {
+        let mut signals = signals::ending()?;
+        say();
+        // Either ends the wait; which of the two did makes no difference.
+        let _signal_or_none = tokio::time::timeout(duration, signals.recv()).await;
+        Ok(())
+    })
 }

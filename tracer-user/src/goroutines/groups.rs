@@ -2,9 +2,11 @@
 //!
 //! In: goroutines and their stacks. Out: [`Group`]s, largest first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::is_system;
+use super::model::Change;
 use crate::golang::goroutines::Goroutine;
 use crate::target::VirtAddr;
 
@@ -19,10 +21,14 @@ pub(super) struct Group {
     pub(super) created_at: VirtAddr,
     /// The function that they start with.
     pub(super) start: String,
+    /// Its first instruction.
+    pub(super) start_at: VirtAddr,
     /// The runtime's own.
     pub(super) system: bool,
     /// How many there are.
     pub(super) count: u64,
+    /// Since an earlier look.
+    pub(super) change: Option<Change>,
     /// By what they do or wait for.
     pub(super) states: BTreeMap<String, u64>,
     /// The longest that one has waited, at least.
@@ -48,9 +54,7 @@ pub(super) fn group(
     let mut counted: HashMap<(VirtAddr, VirtAddr), HashMap<&[VirtAddr], u64>> = HashMap::new();
     for (number, goroutine) in list.iter().enumerate() {
         let key = (goroutine.created_at, goroutine.start);
-        let group = groups
-            .entry(key)
-            .or_insert_with(|| Group::new(goroutine.created_at, start_of(goroutine)));
+        let group = groups.entry(key).or_insert_with(|| Group::new(goroutine, start_of));
         group.add(goroutine, now_ns);
         if let Some(stack) = stacks.get(number).filter(|stack| !stack.is_empty()) {
             *counted.entry(key).or_default().entry(stack).or_default() += 1;
@@ -70,13 +74,45 @@ pub(super) fn group(
     groups
 }
 
+/// Says of each group what has changed, and adds those of which none are left, last. A goroutine's number is never used again.
+pub(super) fn compare(
+    groups: &mut Vec<Group>,
+    before: &[Goroutine],
+    now: &[Goroutine],
+    start_of: &dyn Fn(&Goroutine) -> String,
+) {
+    let ids = |list: &[Goroutine]| list.iter().map(|one| one.id).collect::<HashSet<_>>();
+    let (were, are) = (ids(before), ids(now));
+    let key = |one: &Goroutine| (one.created_at, one.start);
+    let mut changes: HashMap<_, (&Goroutine, Change)> = HashMap::new();
+    let new = now.iter().filter(|one| !were.contains(&one.id));
+    let old = before.iter().filter(|one| !are.contains(&one.id));
+    for (one, is_new) in new.map(|one| (one, true)).chain(old.map(|one| (one, false))) {
+        let (_, change) = changes.entry(key(one)).or_insert((one, Change::default()));
+        *(if is_new { &mut change.started } else { &mut change.ended }) += 1;
+    }
+    for group in &mut *groups {
+        let change = changes.remove(&(group.created_at, group.start_at));
+        group.change = Some(change.map_or_else(Change::default, |(_, change)| change));
+    }
+    let mut gone: Vec<_> = changes.into_values().collect();
+    gone.sort_by_key(|(one, change)| (Reverse(change.ended), key(one)));
+    groups.extend(
+        gone.into_iter()
+            .map(|(one, change)| Group { change: Some(change), ..Group::new(one, start_of) }),
+    );
+}
+
 impl Group {
-    fn new(created_at: VirtAddr, start: String) -> Self {
+    fn new(first: &Goroutine, start_of: &dyn Fn(&Goroutine) -> String) -> Self {
+        let start = start_of(first);
         Self {
-            created_at,
+            created_at: first.created_at,
+            start_at: first.start,
             system: is_system(&start),
             start,
             count: 0,
+            change: None,
             states: BTreeMap::new(),
             longest_wait_ns: None,
             waits_known: 0,
@@ -128,6 +164,21 @@ mod tests {
         let states: Vec<_> = first.states.iter().map(|(s, n)| (s.as_str(), *n)).collect();
         assert_eq!(states, [("chan receive", 2), ("select", 1)]);
         assert!(groups[1].states.contains_key(State::Waiting.as_str()));
+    }
+
+    #[test]
+    fn changes_are_by_number_and_what_is_gone_is_listed_last() {
+        let numbered = |id, created_at| Goroutine { id, ..goroutine(created_at, None, None) };
+        let before = [numbered(1, 1), numbered(2, 1), numbered(3, 2)];
+        let now = [numbered(1, 1), numbered(4, 1), numbered(5, 1), numbered(6, 3)];
+        let start_of = |_: &Goroutine| "main.f".to_owned();
+        let mut groups = group(&now, &[], 0, &start_of);
+        compare(&mut groups, &before, &now, &start_of);
+        let told = groups.iter().map(|group| {
+            let change = group.change.as_ref().expect("compared");
+            (group.created_at.0, group.count, change.started, change.ended)
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [(1, 3, 2, 1), (3, 1, 1, 0), (2, 0, 0, 1)]);
     }
 
     #[test]

@@ -12,8 +12,10 @@ use crate::fault::Fault;
 use crate::golang::code::CodeFrame;
 use crate::golang::goroutines::{Goroutine, Goroutines};
 use crate::golang::{GoError, GoProcess};
-use crate::goroutines::groups::{Group, PROGRAMS_OWN, group};
-use crate::goroutines::model::{Creator, GoroutineGroup, GoroutineReport, GoroutineTotals, SCHEMA};
+use crate::goroutines::groups::{Group, PROGRAMS_OWN, compare, group};
+use crate::goroutines::model::{
+    Change, Creator, GoroutineGroup, GoroutineReport, GoroutineTotals, SCHEMA, Since,
+};
 use crate::snapshot::{Options, refuse, section_frame, target_section};
 use crate::symbolise::Frame;
 use crate::sys::usage;
@@ -26,17 +28,76 @@ const WHAT: &str = "cannot list the goroutines of process";
 /// Functions of these packages are left out where a stack begins.
 const RUNTIME: [&str; 2] = ["runtime.", "internal/runtime/"];
 
-/// Reads the goroutines and reports them. With `raw`, the runtime's own goroutines and frames too.
-pub fn take(target: &Target, options: Options) -> Result<GoroutineReport, Fault> {
-    let refuse = |error| refuse(target, WHAT, &error);
-    let process = GoProcess::open(target).map_err(refuse)?;
-    let now_ns = usage::monotonic_ns();
-    let goroutines = process.goroutines().map_err(refuse)?;
-    if !target.is_same_program() {
-        return Err(refuse(GoError::gone()));
+/// The goroutines at an instant.
+#[derive(Debug)]
+pub struct Look {
+    goroutines: Goroutines,
+    stacks: Vec<Vec<VirtAddr>>,
+    at: SystemTime,
+    at_ns: u64,
+}
+
+/// Looks at the goroutines of a process.
+#[derive(Debug)]
+pub struct Lister<'t> {
+    target: &'t Target,
+    process: GoProcess,
+}
+
+impl<'t> Lister<'t> {
+    /// Finds the runtime in the process.
+    pub fn open(target: &'t Target) -> Result<Self, Fault> {
+        let process = GoProcess::open(target).map_err(|error| refuse(target, WHAT, &error))?;
+        Ok(Self { target, process })
     }
-    let stacks = stacks(&process, &goroutines.list).map_err(refuse)?;
-    Ok(report(target, &process, &goroutines, &stacks, now_ns, options))
+
+    /// Reads the goroutines.
+    pub fn look(&self) -> Result<Look, Fault> {
+        let (at, at_ns) = (SystemTime::now(), usage::monotonic_ns());
+        let read = || {
+            let goroutines = self.process.goroutines()?;
+            if !self.target.is_same_program() {
+                return Err(GoError::gone());
+            }
+            let stacks = stacks(&self.process, &goroutines.list)?;
+            Ok(Look { goroutines, stacks, at, at_ns })
+        };
+        read().map_err(|error| refuse(self.target, WHAT, &error))
+    }
+
+    /// What a look shows, and what has changed since one before. With `raw`, the runtime's own goroutines and frames too.
+    pub fn report(&self, look: &Look, before: Option<&Look>, options: Options) -> GoroutineReport {
+        let start_of = |goroutine: &Goroutine| {
+            let function = self.process.function_starting_at(goroutine.start);
+            function.map_or_else(|| format!("0x{:x}", goroutine.start.0), |frame| frame.function)
+        };
+        let now = &look.goroutines.list;
+        let mut groups = group(now, &look.stacks, look.at_ns, &start_of);
+        if let Some(before) = before {
+            compare(&mut groups, &before.goroutines.list, now, &start_of);
+        }
+        let (system, own): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| group.system);
+        let totals = totals(&own, &system, before.is_some());
+        let listed: Vec<Group> =
+            if options.raw { own.into_iter().chain(system).collect() } else { own };
+        let shown = listed.iter().take(options.top).enumerate();
+        let sections: Vec<_> = shown
+            .map(|(index, group)| section(&self.process, index + 1, group, options.raw))
+            .collect();
+        GoroutineReport {
+            schema: SCHEMA,
+            target: target_section(self.target, &self.process),
+            at: humantime::format_rfc3339_millis(look.at).to_string(),
+            since: before.map(|before| Since {
+                at: humantime::format_rfc3339_millis(before.at).to_string(),
+                seconds: (look.at_ns.saturating_sub(before.at_ns) / 1_000_000) as f64 / 1e3,
+            }),
+            totals,
+            groups_omitted: listed.len() - sections.len(),
+            groups: sections,
+            notices: notices(look, before),
+        }
+    }
 }
 
 /// The return addresses of each goroutine.
@@ -44,52 +105,32 @@ fn stacks(process: &GoProcess, list: &[Goroutine]) -> Result<Vec<Vec<VirtAddr>>,
     list.iter().take(MAX_STACKS).map(|goroutine| process.return_addresses(goroutine)).collect()
 }
 
-fn report(
-    target: &Target,
-    process: &GoProcess,
-    goroutines: &Goroutines,
-    stacks: &[Vec<VirtAddr>],
-    now_ns: u64,
-    options: Options,
-) -> GoroutineReport {
-    let start_of = |goroutine: &Goroutine| {
-        let function = process.function_starting_at(goroutine.start);
-        function.map_or_else(|| format!("0x{:x}", goroutine.start.0), |frame| frame.function)
-    };
-    let groups = group(&goroutines.list, stacks, now_ns, &start_of);
-    let (system, own): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| group.system);
+fn totals(own: &[Group], system: &[Group], is_compared: bool) -> GoroutineTotals {
     let count = |groups: &[Group]| groups.iter().map(|group| group.count).sum();
-    let totals = GoroutineTotals {
-        count: count(&own),
-        system_count: count(&system),
-        stack_bytes: goroutines
-            .list
-            .iter()
-            .map(Goroutine::stack_bytes)
-            .fold(0, u64::saturating_add),
-    };
-    let listed: Vec<Group> =
-        if options.raw { own.into_iter().chain(system).collect() } else { own };
-    let shown = listed.iter().take(options.top).enumerate();
-    let sections: Vec<_> =
-        shown.map(|(index, group)| section(process, index + 1, group, options.raw)).collect();
+    let stacks = own.iter().chain(system).map(|group| group.stack_bytes);
+    let changes = own.iter().filter_map(|group| group.change.as_ref());
+    let changed = changes.fold(Change::default(), |sum, change| Change {
+        started: sum.started + change.started,
+        ended: sum.ended + change.ended,
+    });
+    GoroutineTotals {
+        count: count(own),
+        system_count: count(system),
+        stack_bytes: stacks.fold(0, u64::saturating_add),
+        change: is_compared.then_some(changed),
+    }
+}
+
+fn notices(look: &Look, before: Option<&Look>) -> Vec<String> {
+    let listed = look.goroutines.list.len();
     let mut notices = Vec::new();
-    if goroutines.cut {
-        notices
-            .push(format!("there are more goroutines than the {} listed", goroutines.list.len()));
+    if look.goroutines.cut || before.is_some_and(|before| before.goroutines.cut) {
+        notices.push(format!("there are more goroutines than the {listed} listed"));
     }
-    if stacks.len() < goroutines.list.len() {
-        notices.push(format!("stacks are those of the first {} goroutines", stacks.len()));
+    if look.stacks.len() < listed {
+        notices.push(format!("stacks are those of the first {} goroutines", look.stacks.len()));
     }
-    GoroutineReport {
-        schema: SCHEMA,
-        target: target_section(target, process),
-        at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
-        totals,
-        groups_omitted: listed.len() - sections.len(),
-        groups: sections,
-        notices,
-    }
+    notices
 }
 
 fn section(process: &GoProcess, rank: usize, group: &Group, raw: bool) -> GoroutineGroup {
@@ -106,6 +147,7 @@ fn section(process: &GoProcess, rank: usize, group: &Group, raw: bool) -> Gorout
         created_by: creator.filter(|_| group.start != "runtime.main"),
         starts: group.start.clone(),
         system: group.system,
+        change: group.change.clone(),
         states: group.states.clone(),
         longest_wait_s: group.longest_wait_ns.map(|ns| (ns / 1_000_000) as f64 / 1e3),
         waits_known: group.waits_known,

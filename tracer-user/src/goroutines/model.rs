@@ -19,6 +19,8 @@ pub struct GoroutineReport {
     pub target: TargetSection,
     /// When, RFC 3339.
     pub at: String,
+    /// The look before, with which this one is compared; `null` without `--duration`.
+    pub since: Option<Since>,
     /// Sums over all goroutines.
     pub totals: GoroutineTotals,
     /// By creation site, most first.
@@ -27,6 +29,24 @@ pub struct GoroutineReport {
     pub groups_omitted: usize,
     /// Everything a reader must know to trust the numbers, in words.
     pub notices: Vec<String>,
+}
+
+/// An earlier look.
+#[derive(Clone, Debug, Serialize)]
+pub struct Since {
+    /// When, RFC 3339.
+    pub at: String,
+    /// How long before, by the monotonic clock.
+    pub seconds: f64,
+}
+
+/// What has changed since the look before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// Goroutines that were not there.
+    pub started: u64,
+    /// Goroutines that are not there any more. What started and ended in between was not seen.
+    pub ended: u64,
 }
 
 /// Sums over all goroutines.
@@ -38,6 +58,8 @@ pub struct GoroutineTotals {
     pub system_count: u64,
     /// Bytes of the stacks of all.
     pub stack_bytes: u64,
+    /// Of the program's, since the look before.
+    pub change: Option<Change>,
 }
 
 /// A `go` statement.
@@ -58,6 +80,8 @@ pub struct GoroutineGroup {
     pub rank: usize,
     /// How many.
     pub count: u64,
+    /// Since the look before; `null` without one. A site of which none are left is listed too.
+    pub change: Option<Change>,
     /// Where they were started; `null` for the first goroutine.
     pub created_by: Option<Creator>,
     /// The function that they start with.

@@ -1,6 +1,8 @@
 //! The report on goroutines as text for people.
 
-use super::model::{Creator, GoroutineGroup, GoroutineReport};
+use std::cmp::Ordering;
+
+use super::model::{Change, Creator, GoroutineGroup, GoroutineReport};
 use crate::report::text::{Layout, printable};
 use crate::symbolise::Frame;
 use crate::units::{human_age, human_count, human_size};
@@ -25,15 +27,24 @@ pub fn render(report: &GoroutineReport, layout: Layout) -> String {
             human_count(totals.system_count as f64),
             human_size(totals.stack_bytes as f64),
         ),
-        String::new(),
-        layout.dim("#    COUNT  LONGEST WAIT      STACKS  CREATED BY"),
     ];
+    if let (Some(since), Some(change)) = (&report.since, &totals.change) {
+        lines.push(format!(
+            "{} more and {} fewer than {} before",
+            human_count(change.started as f64),
+            human_count(change.ended as f64),
+            human_age(since.seconds),
+        ));
+    }
+    let change = if report.since.is_some() { "  CHANGE" } else { "" };
+    lines.push(String::new());
+    lines.push(layout.dim(&format!("#    COUNT{change}  LONGEST WAIT      STACKS  CREATED BY")));
     lines.extend(report.groups.iter().map(row));
     if report.groups_omitted > 0 {
         lines.push(layout.dim(&format!("and {} more sites (--top)", report.groups_omitted)));
     }
     lines.push(String::new());
-    for group in &report.groups {
+    for group in report.groups.iter().filter(|group| group.count > 0) {
         lines.extend(details(group, layout));
     }
     lines.push(String::new());
@@ -43,13 +54,24 @@ pub fn render(report: &GoroutineReport, layout: Layout) -> String {
 
 fn row(group: &GoroutineGroup) -> String {
     format!(
-        "{:<3}{:>7}  {:>12}  {:>10}  {}",
+        "{:<3}{:>7}{}  {:>12}  {:>10}  {}",
         group.rank,
         human_count(group.count as f64),
+        group.change.as_ref().map_or_else(String::new, |change| format!("  {:>6}", net(change))),
         group.longest_wait_s.map_or_else(|| "-".to_owned(), |s| format!("> {}", human_age(s))),
         human_size(group.stack_bytes as f64),
         group.created_by.as_ref().map_or_else(|| "(start of the program)".to_owned(), created_by),
     )
+}
+
+/// How many more there are, with its sign.
+fn net(change: &Change) -> String {
+    let count = |more: u64| human_count(more as f64);
+    match change.started.cmp(&change.ended) {
+        Ordering::Greater => format!("+{}", count(change.started - change.ended)),
+        Ordering::Equal => "0".to_owned(),
+        Ordering::Less => format!("-{}", count(change.ended - change.started)),
+    }
 }
 
 fn created_by(creator: &Creator) -> String {

@@ -40,8 +40,9 @@ A kind of link that a kernel does not have is refused with status 3 when it is f
 ";
 
 /// Why a suite is not run in a machine.
-const LEFT_OUT: [(&str, &str); 5] = [
+const LEFT_OUT: [(&str, &str); 6] = [
     ("golang", "it reads memory, and needs no kernel programs"),
+    ("golang_goroutines", "it reads memory, and needs no kernel programs"),
     (
         "loss",
         "programs have to be faster than outlive reads, which is not sure on an emulated processor",
