@@ -50,7 +50,7 @@ impl Endpoint {
         around(|| self.heap(), look)
     }
 
-    fn get(&self, what: &str) -> Vec<u8> {
+    pub(super) fn get(&self, what: &str) -> Vec<u8> {
         self.try_get(what).unwrap_or_else(|error| panic!("/debug/pprof/{what}: {error}"))
     }
 

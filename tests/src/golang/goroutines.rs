@@ -62,6 +62,18 @@ impl Goroutine {
     }
 }
 
+/// Of a profile of goroutines as text, how many have their innermost shown frame in a source file. A record is `3 @ 0x1 0x2`, and
+/// `#\t0x1\tmain.f+0x3\t/path/file.go:12` for each frame.
+pub fn leaked_in(profile: &str, source: &str) -> u64 {
+    let records = profile.split("\n\n").map(|record| record.lines().collect::<Vec<_>>());
+    let counts = records.filter_map(|lines| {
+        let head = lines.iter().position(|line| line.contains(" @ "))?;
+        let file = lines.get(head + 1)?.rsplit_once(':')?.0;
+        file.ends_with(source).then_some(lines[head].split_once(" @ ")?.0)
+    });
+    counts.map(|count| count.trim().parse::<u64>().unwrap()).sum()
+}
+
 /// Of `goroutine 7 [chan send, 2 minutes]:`, with further words that do not matter here.
 fn head(line: &str) -> (u64, String, u64) {
     let parts = line.strip_prefix("goroutine ").and_then(|rest| rest.split_once(' '));

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::endpoint::Endpoint;
-use super::goroutines::Goroutine;
+use super::goroutines::{self, Goroutine};
 use super::profile::HeapProfile;
 use crate::counts::number;
 use crate::workload::Workload;
@@ -80,6 +80,12 @@ impl GoWorkload {
     /// Its own goroutines.
     pub fn goroutines(&self) -> Vec<Goroutine> {
         self.endpoint().goroutines()
+    }
+
+    /// How many goroutines blocked in a source file its own collector finds to be leaked (since Go 1.27).
+    pub fn leaked_in(&self, source: &str) -> u64 {
+        let text = String::from_utf8(self.endpoint().get("goroutineleak?debug=1")).unwrap();
+        goroutines::leaked_in(&text, source)
     }
 
     /// As [`Endpoint::heap_around`].

@@ -21,6 +21,7 @@ Examples:
   outlive attach 4242 -f json -o leak.json
   outlive snapshot 4242                   what a Go process holds now, without probes
   outlive goroutines 4242 -d 1m           which go statements started more than ended within a minute
+  outlive goroutines 4242 --never-wake    which goroutines wait for what cannot happen any more
   outlive run -- ./server --port 8080     from the first allocation on
   outlive doctor 4242                     can this process be traced, and how well
 
@@ -125,6 +126,12 @@ pub(super) struct Goroutines {
     /// Look again after this time, or at Ctrl-C, and tell what has changed
     #[arg(short, long, value_name = "TIME", env = "OUTLIVE_DURATION")]
     pub(super) duration: Option<Span>,
+    /// Tell which can never run again: they wait for channels that nothing which can still run leads to
+    #[arg(long)]
+    pub(super) never_wake: bool,
+    /// Hold the process for at most this time if it runs, so that --never-wake is proven
+    #[arg(long, value_name = "TIME", requires = "never_wake", env = "OUTLIVE_HOLD")]
+    pub(super) hold: Option<Span>,
 }
 
 #[derive(Debug, Args)]

@@ -17,17 +17,20 @@ pub(super) fn goroutines(arguments: &Goroutines, global: &Global) -> Result<Outc
     let lister = Lister::open(&target)?;
     let first = lister.look()?;
     let mut output = Output::open(&look.output, look.force, look.format, global.color)?;
-    let report = match arguments.duration {
-        None => lister.report(&first, None, look.options()),
+    let (last, before) = match arguments.duration {
+        None => (first, None),
         Some(span) => {
             wait(span.duration, || {
                 if !global.quiet {
                     eprintln!("outlive: looking at {} again in {span}", target.pid);
                 }
             })?;
-            lister.report(&lister.look()?, Some(&first), look.options())
+            (lister.look()?, Some(first))
         }
     };
+    let hold = arguments.hold.map(|span| span.duration);
+    let never_wake = arguments.never_wake.then(|| lister.never_wake(hold)).transpose()?;
+    let report = lister.report(&last, before.as_ref(), never_wake.as_ref(), look.options());
     let _or_reader_gone = output.print(&|format, layout| match format {
         Format::Text => text::render(&report, layout),
         // Plain data to memory: it cannot fail.

@@ -22,6 +22,10 @@ const FLUSH_LOCKED: &str = "runtime.mProf_FlushLocked";
 const FLUSH: &str = "runtime.mProf_Flush";
 const SET_BUCKET: &str = "runtime.setprofilebucket";
 const ADD_GOROUTINE: &str = "runtime.allgadd";
+const RESIZE_PROCESSORS: &str = "runtime.procresize";
+const INITIALISE_THREAD: &str = "runtime.mcommoninit";
+const QUEUE_FINALIZER: &str = "runtime.queuefinalizer";
+const RUN_CLEANUPS: &str = "runtime.runCleanups";
 
 /// Addresses of variables in the file; `None` for one that could not be told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,13 +40,31 @@ pub struct Anchors {
     pub heap: Option<ElfAddr>,
     /// What `runtime.allgadd` refers to; one of it is `runtime.allgs`, the list of goroutines.
     pub goroutine_candidates: Vec<ElfAddr>,
+    /// What `runtime.procresize` refers to; one of it is `runtime.allp`, the list of processors.
+    pub processor_candidates: Vec<ElfAddr>,
+    /// What `runtime.mcommoninit` refers to; one of it is `runtime.allm`, the first of all threads.
+    pub thread_candidates: Vec<ElfAddr>,
+    /// What `runtime.queuefinalizer` refers to, among it the blocks of finalizers to be run.
+    pub finalizer_candidates: Vec<ElfAddr>,
+    /// What `runtime.runCleanups` refers to, since Go 1.25, among it the queue of cleanups to be run.
+    pub cleanup_candidates: Vec<ElfAddr>,
 }
 
 impl Anchors {
     /// Finds them in the code, and those that it does not show in the symbol table, if there is one.
     pub fn find(code: &GoCode, layout: &HeapLayout) -> Self {
-        let names =
-            [PROFILE_ALLOC, MEM_PROFILE_FREE, FLUSH_LOCKED, FLUSH, SET_BUCKET, ADD_GOROUTINE];
+        let names = [
+            PROFILE_ALLOC,
+            MEM_PROFILE_FREE,
+            FLUSH_LOCKED,
+            FLUSH,
+            SET_BUCKET,
+            ADD_GOROUTINE,
+            RESIZE_PROCESSORS,
+            INITIALISE_THREAD,
+            QUEUE_FINALIZER,
+            RUN_CLEANUPS,
+        ];
         let functions = code.table().functions_named(&names);
         let references = |name: &str| {
             functions.get(name).map_or_else(Vec::new, |range| references(code, range.clone()))
@@ -54,6 +76,10 @@ impl Anchors {
                 .or_else(|| first_load(&references(FLUSH), 8)),
             heap: heap(&references(SET_BUCKET), layout),
             goroutine_candidates: targets(&references(ADD_GOROUTINE)),
+            processor_candidates: targets(&references(RESIZE_PROCESSORS)),
+            thread_candidates: targets(&references(INITIALISE_THREAD)),
+            finalizer_candidates: targets(&references(QUEUE_FINALIZER)),
+            cleanup_candidates: targets(&references(RUN_CLEANUPS)),
         };
         if [found.rate, found.cycle, found.buckets, found.heap].contains(&None) {
             found.complete(&symbols(code));

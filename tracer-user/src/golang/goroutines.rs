@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use super::GoError;
 use super::bytes::{u8_at, u32_at, u64_at};
+pub use super::goroutine_state::State;
+use super::goroutine_state::{DEAD, EXTRA, IDLE, SCAN};
 use super::layout::GoroutineLayout;
 use crate::target::{RemoteMemory, VirtAddr};
 
@@ -21,65 +23,6 @@ const ATTEMPTS: usize = 8;
 const MAX_FRAMES: usize = 128;
 /// Bytes of a stack that are read at first; most have no more.
 const WINDOW_BYTES: u64 = 4096;
-/// Set in the status while the garbage collector scans the stack.
-const SCAN: u32 = 0x1000;
-/// States of a goroutine that is none any more, or not yet.
-const IDLE: u32 = 0;
-const DEAD: u32 = 6;
-const EXTRA: u32 = 11;
-
-/// What a goroutine is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Ready to run.
-    Runnable,
-    /// Running.
-    Running,
-    /// In a system call or in C code.
-    Syscall,
-    /// Waiting: see [`Goroutine::waits_for`].
-    Waiting,
-    /// Its stack is being moved.
-    CopyingStack,
-    /// Stopped to let others run.
-    Preempted,
-    /// Waiting for what cannot happen, as the runtime itself found out (since Go 1.26).
-    Leaked,
-}
-
-impl State {
-    fn of(status: u32) -> Option<Self> {
-        Some(match status & !SCAN {
-            1 => Self::Runnable,
-            2 => Self::Running,
-            3 => Self::Syscall,
-            4 => Self::Waiting,
-            8 => Self::CopyingStack,
-            9 => Self::Preempted,
-            10 => Self::Leaked,
-            _ => return None,
-        })
-    }
-
-    /// The runtime's word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Runnable => "runnable",
-            Self::Running => "running",
-            Self::Syscall => "syscall",
-            Self::Waiting => "waiting",
-            Self::CopyingStack => "copystack",
-            Self::Preempted => "preempted",
-            Self::Leaked => "leaked",
-        }
-    }
-
-    /// Whether its stack stays as it is for now.
-    fn has_stack(self) -> bool {
-        !matches!(self, Self::Running | Self::CopyingStack)
-    }
-}
-
 /// A goroutine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Goroutine {
@@ -100,6 +43,12 @@ pub struct Goroutine {
     pub parent: Option<u64>,
     /// Its stack.
     pub stack: Range<VirtAddr>,
+    /// Where the runtime describes it.
+    pub address: VirtAddr,
+    /// The first of its places in the queues of channels; 0 is none.
+    pub waiter: VirtAddr,
+    /// The lowest byte of how often it has stopped running.
+    pub stops: u8,
     registers: Option<Registers>,
 }
 
@@ -116,6 +65,9 @@ impl Goroutine {
             start: VirtAddr(1),
             parent: None,
             stack: VirtAddr(0)..VirtAddr(2048),
+            address: VirtAddr(0),
+            waiter: VirtAddr(0),
+            stops: 0,
             registers: None,
         }
     }
@@ -123,6 +75,13 @@ impl Goroutine {
     /// Bytes of its stack.
     pub fn stack_bytes(&self) -> u64 {
         self.stack.end.0.saturating_sub(self.stack.start.0)
+    }
+
+    /// The part of its stack that is in use; all of it while it runs.
+    pub fn used_stack(&self) -> Range<VirtAddr> {
+        let Range { start, end } = self.stack;
+        let sp = self.registers.map_or(start.0, |registers| registers.sp);
+        if (start.0..end.0).contains(&sp) { VirtAddr(sp)..end } else { start..end }
     }
 
     /// Its return addresses, innermost first; none while it runs.
@@ -173,6 +132,8 @@ struct Registers {
 pub struct Goroutines {
     /// In the order that the runtime first made them.
     pub list: Vec<Goroutine>,
+    /// Where the runtime describes them, and those that have ended.
+    pub descriptions: Vec<VirtAddr>,
     /// There are more than outlive reads.
     pub cut: bool,
 }
@@ -187,12 +148,12 @@ impl Goroutines {
         reasons: &[String],
     ) -> Result<Self, GoError> {
         let (all, cut) = list(memory, candidates)?;
-        let mut found = Self { list: Vec::new(), cut };
+        let mut found = Self { list: Vec::new(), descriptions: Vec::new(), cut };
         let (mut strange, mut threads) = (0, Vec::new());
         for some in all.chunks(AT_ONCE) {
             let records = memory.read_records(some, layout.size as usize)?;
             for (at, record) in some.iter().zip(records.iter()) {
-                match record.map_or(Seen::Strange, |record| look_at(record, layout, reasons)) {
+                match record.map_or(Seen::Strange, |record| look_at(*at, record, layout, reasons)) {
                     Seen::Ended => {}
                     Seen::Strange => strange += 1,
                     Seen::Alive(goroutine, thread) => {
@@ -207,6 +168,7 @@ impl Goroutines {
             return Err(GoError::refused(reason));
         }
         check_threads(memory, &threads, layout)?;
+        found.descriptions = all;
         Ok(found)
     }
 }
@@ -219,7 +181,7 @@ enum Seen {
     Strange,
 }
 
-fn look_at(record: &[u8], layout: &GoroutineLayout, reasons: &[String]) -> Seen {
+fn look_at(address: VirtAddr, record: &[u8], layout: &GoroutineLayout, reasons: &[String]) -> Seen {
     let Some(status) = u32_at(record, layout.status) else { return Seen::Strange };
     if matches!(status & !SCAN, IDLE | DEAD | EXTRA) {
         return Seen::Ended;
@@ -246,6 +208,9 @@ fn look_at(record: &[u8], layout: &GoroutineLayout, reasons: &[String]) -> Seen 
             created_at: VirtAddr(word(layout.gopc)),
             start: VirtAddr(word(layout.startpc)),
             parent: layout.parent.map(word).filter(|parent| *parent != 0),
+            address,
+            waiter: VirtAddr(word(layout.waiting)),
+            stops: u8_at(record, layout.stops).unwrap_or(0),
             registers: state.has_stack().then(|| registers(&word, layout)),
             stack,
         }),

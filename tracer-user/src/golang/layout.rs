@@ -34,6 +34,8 @@ pub struct Layout {
     pub types: TypeLayout,
     /// Goroutines and their threads.
     pub goroutine: GoroutineLayout,
+    /// Goroutines in the queues of channels.
+    pub waiter: WaiterLayout,
     /// What goroutines wait for, in words, by number.
     pub wait_reasons: Vec<String>,
 }
@@ -56,6 +58,18 @@ pub struct ModuledataLayout {
     pub types: u64,
     #[serde(rename = "moduledata.etypes")]
     pub etypes: u64,
+    #[serde(rename = "moduledata.data")]
+    pub data: u64,
+    #[serde(rename = "moduledata.edata")]
+    pub edata: u64,
+    #[serde(rename = "moduledata.bss")]
+    pub bss: u64,
+    #[serde(rename = "moduledata.ebss")]
+    pub ebss: u64,
+    #[serde(rename = "moduledata.gcdatamask")]
+    pub gcdatamask: u64,
+    #[serde(rename = "moduledata.gcbssmask")]
+    pub gcbssmask: u64,
     #[serde(rename = "moduledata.gofunc")]
     pub gofunc: u64,
     #[serde(rename = "moduledata.next")]
@@ -109,6 +123,17 @@ pub struct HeapLayout {
     pub npages: u64,
     #[serde(rename = "mspan.elemsize")]
     pub elemsize: u64,
+    #[serde(rename = "mspan.nelems")]
+    pub nelems: u64,
+    #[serde(rename = "mspan.freeindex")]
+    pub freeindex: u64,
+    #[serde(rename = "mspan.allocBits")]
+    pub alloc_bits: u64,
+    #[serde(rename = "mspan.spanclass")]
+    pub spanclass: u64,
+    /// Since Go 1.22.
+    #[serde(rename = "mspan.largeType")]
+    pub large_type: Option<u64>,
     #[serde(rename = "mspan.specials")]
     pub specials: u64,
     #[serde(rename = "mspan.state")]
@@ -125,6 +150,44 @@ pub struct SchedulerLayout {
     pub thread: u64,
     #[serde(rename = "m.p")]
     pub processor: u64,
+    #[serde(rename = "m.g0")]
+    pub system_goroutine: u64,
+    /// Not in every release the same for all patches.
+    #[serde(rename = "m.alllink")]
+    pub next_thread: Option<u64>,
+    #[serde(rename = "sizeof.m")]
+    pub thread_size: u64,
+    #[serde(rename = "p.id")]
+    pub processor_id: u64,
+    #[serde(rename = "p.wbBuf")]
+    pub write_barriers: Option<u64>,
+    #[serde(rename = "sizeof.wbBuf")]
+    pub write_barriers_size: u64,
+    #[serde(rename = "p.pcache")]
+    pub free_pages: Option<u64>,
+    #[serde(rename = "sizeof.pageCache")]
+    pub free_pages_size: u64,
+    #[serde(rename = "p.gcw")]
+    pub collector_work: Option<u64>,
+    #[serde(rename = "sizeof.gcWork")]
+    pub collector_work_size: u64,
+    #[serde(rename = "sizeof.p")]
+    pub processor_size: u64,
+}
+
+/// `sudog`: a goroutine in the queue of a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[allow(missing_docs, reason = "the names are the runtime's own")]
+pub struct WaiterLayout {
+    #[serde(rename = "sudog.g")]
+    pub goroutine: u64,
+    #[serde(rename = "sudog.waitlink")]
+    pub waitlink: u64,
+    /// The last field. Since Go 1.26 it has two words, of which the last is the address.
+    #[serde(rename = "sudog.c")]
+    pub channel: u64,
+    #[serde(rename = "sizeof.sudog")]
+    pub size: u64,
 }
 
 /// `special` and `specialprofile`.
@@ -192,6 +255,11 @@ pub struct GoroutineLayout {
     pub waitsince: u64,
     #[serde(rename = "g.waitreason")]
     pub waitreason: u64,
+    /// Counts how often it has stopped running, of which the lowest byte is kept.
+    #[serde(rename = "g.trackingSeq")]
+    pub stops: u64,
+    #[serde(rename = "g.waiting")]
+    pub waiting: u64,
     #[serde(rename = "g.gopc")]
     pub gopc: u64,
     #[serde(rename = "g.startpc")]
@@ -219,6 +287,7 @@ impl Layout {
             scheduler: part(fields)?,
             types: part(fields)?,
             goroutine: part(fields)?,
+            waiter: part(fields)?,
             wait_reasons: part(row.get("waitreasons").unwrap_or(&Value::Null))?,
         })
     }
@@ -265,6 +334,11 @@ mod tests {
             assert!(layout.wait_reasons.iter().any(|reason| reason == "chan receive"));
             assert_eq!(layout.goroutine.syscallbp.is_some(), minor >= 23);
             assert!(layout.moduledata.gofunc < layout.moduledata.size);
+            // What outlive takes for the channel's address: the last word.
+            let channel_words = if minor >= 26 { 2 } else { 1 };
+            assert_eq!(layout.waiter.channel + 8 * channel_words, layout.waiter.size);
+            assert_eq!(heap.large_type.is_some(), minor >= 22);
+            assert_eq!(heap.nelems - heap.freeindex, if minor >= 22 { 2 } else { 8 });
         }
     }
 

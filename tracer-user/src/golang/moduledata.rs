@@ -4,7 +4,7 @@
 //! address of the function table.
 
 use super::GoError;
-use super::bytes::u64_at;
+use super::bytes::{u32_at, u64_at};
 use super::layout::ModuledataLayout;
 use super::pclntab::Pclntab;
 use crate::target::{ElfAddr, Image, RemoteMemory, VirtAddr};
@@ -15,6 +15,19 @@ const MAX_SEARCHED_BYTES: u64 = 1 << 30;
 const PIECE_BYTES: u64 = 4 << 20;
 /// The module's own text begins at most this far from its lowest function, and gaps inside it are no larger.
 const WORD_BYTES: u64 = 8;
+
+/// A stretch of variables, and which of their words hold addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variables {
+    /// The first word.
+    pub start: VirtAddr,
+    /// The end.
+    pub end: VirtAddr,
+    /// Bits that the runtime has of their words, as many as it says.
+    pub mask_bits: u64,
+    /// Where the bits are.
+    pub mask: VirtAddr,
+}
 
 /// A module of Go code in the process. Addresses are those in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +42,8 @@ pub struct Moduledata {
     pub types_end: VirtAddr,
     /// What tables of functions, such as those of inlined calls, count from.
     pub functions_data: VirtAddr,
+    /// Variables that hold addresses: those with a value to begin with, and those without.
+    pub variables: [Variables; 2],
     /// There are more modules: plugins.
     pub has_next: bool,
 }
@@ -76,12 +91,24 @@ impl Moduledata {
         let bytes = memory.read(place, usize::try_from(layout.size).ok()?).ok()?;
         let word = |offset: u64| u64_at(&bytes, offset);
         let listed = word(layout.ftab + WORD_BYTES)?;
+        let variables = |start: u64, end: u64, mask: u64| {
+            Some(Variables {
+                start: VirtAddr(word(start)?),
+                end: VirtAddr(word(end)?),
+                mask_bits: u64::from(u32_at(&bytes, mask)?),
+                mask: VirtAddr(word(mask + WORD_BYTES)?),
+            })
+        };
         let found = Self {
             text: VirtAddr(word(layout.text)?),
             text_end: VirtAddr(word(layout.etext)?),
             types: VirtAddr(word(layout.types)?),
             types_end: VirtAddr(word(layout.etypes)?),
             functions_data: VirtAddr(word(layout.gofunc)?),
+            variables: [
+                variables(layout.data, layout.edata, layout.gcdatamask)?,
+                variables(layout.bss, layout.ebss, layout.gcbssmask)?,
+            ],
             has_next: word(layout.next)? != 0,
         };
         let in_file = |address: VirtAddr| ElfAddr(address.0.wrapping_sub(bias));
@@ -90,6 +117,7 @@ impl Moduledata {
             && (found.text.0..=found.text_end.0).contains(&word(layout.minpc)?)
             && (found.text.0..=found.text_end.0).contains(&word(layout.maxpc)?)
             && found.types <= found.types_end
+            && found.variables.iter().all(|some| some.start <= some.end)
             && image.is_code(in_file(found.text))
             && image.bytes(in_file(found.functions_data), 1).is_some();
         fits.then_some(found)

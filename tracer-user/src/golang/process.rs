@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracer_common::golang::GoRuntime;
 
@@ -14,7 +15,8 @@ use super::code::{CodeFrame, GoCode};
 use super::goroutines::{Goroutine, Goroutines};
 use super::hooks::RuntimeHooks;
 use super::layout::Layout;
-use super::moduledata::Moduledata;
+use super::moduledata::{Moduledata, Variables};
+use super::never_wake::{self, NeverWake, Places};
 use super::pclntab::Pclntab;
 use super::profiling::ForcedRate;
 use super::specials::Specials;
@@ -41,6 +43,7 @@ pub struct GoProcess {
     code: GoCode,
     text: Range<VirtAddr>,
     types: TypeSection,
+    variables: [Variables; 2],
     anchors: Anchors,
     bias: u64,
 }
@@ -69,6 +72,7 @@ impl GoProcess {
             code,
             text: data.text..data.text_end,
             types: TypeSection { start: in_file(data.types), end: in_file(data.types_end) },
+            variables: data.variables,
             anchors,
             bias,
         })
@@ -148,10 +152,31 @@ impl GoProcess {
 
     /// All goroutines.
     pub fn goroutines(&self) -> Result<Goroutines, GoError> {
-        let in_memory = |at: &ElfAddr| VirtAddr(at.0.wrapping_add(self.bias));
-        let candidates: Vec<_> = self.anchors.goroutine_candidates.iter().map(in_memory).collect();
+        let candidates = self.in_memory(&self.anchors.goroutine_candidates);
         let layout = &self.layout;
         Goroutines::read(self.memory, &candidates, &layout.goroutine, &layout.wait_reasons)
+    }
+
+    /// The goroutines that can never run again. With `hold` the process may be held for so long.
+    pub fn never_wake(&self, hold: Option<Duration>) -> Result<NeverWake, GoError> {
+        let places = Places {
+            memory: self.memory,
+            process: &self.directory,
+            heap: self.variable(self.anchors.heap, "mheap_")?,
+            layout: &self.layout,
+            variables: &self.variables,
+            goroutines: self.in_memory(&self.anchors.goroutine_candidates),
+            processors: self.in_memory(&self.anchors.processor_candidates),
+            threads: self.in_memory(&self.anchors.thread_candidates),
+            finalizers: self.in_memory(&self.anchors.finalizer_candidates),
+            cleanups: self.in_memory(&self.anchors.cleanup_candidates),
+            has_plugins: self.has_plugins,
+        };
+        never_wake::find(&places, hold)
+    }
+
+    fn in_memory(&self, places: &[ElfAddr]) -> Vec<VirtAddr> {
+        places.iter().map(|at| VirtAddr(at.0.wrapping_add(self.bias))).collect()
     }
 
     /// The return addresses of a goroutine, innermost first; none while it runs.

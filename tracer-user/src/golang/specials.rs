@@ -6,24 +6,18 @@ use std::collections::HashMap;
 
 use super::GoError;
 use super::bytes::{u8_at, u16_at, u64_at};
+use super::heap::spans::{self, Span};
 use super::layout::{HeapLayout, SpecialLayout};
 use crate::target::{RemoteMemory, VirtAddr};
 
-/// Most spans that are looked at: a heap of at least 512 GiB.
-const MAX_SPANS: u64 = 1 << 26;
 /// Spans that are read at a time.
 const SPANS_AT_ONCE: usize = 1 << 16;
 /// Most objects that are listed.
 const MAX_OBJECTS: usize = 2_000_000;
 /// Longest list of one span that is followed: one of 8 KiB has at most 1024 objects, each with a few records.
 const MAX_LIST: usize = 16_384;
-/// How often the list of spans is asked for anew, which the runtime moves when it grows, and lists of records that change.
+/// How often lists that change are read anew.
 const ATTEMPTS: usize = 8;
-/// Pages of the Go heap.
-const HEAP_PAGE_BYTES: u64 = 8192;
-/// The state of a span that holds objects; 0 is free, 2 is for stacks and the like.
-const IN_USE: u8 = 1;
-const MAX_STATE: u8 = 2;
 /// Kinds of records are small numbers.
 const MAX_KIND: u8 = 31;
 
@@ -38,25 +32,33 @@ pub struct SampledObject {
     pub bucket: VirtAddr,
 }
 
+/// A record that is not of the profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherRecord {
+    /// The object, or an address in it.
+    pub address: VirtAddr,
+    /// The record.
+    pub record: VirtAddr,
+}
+
 /// The live sampled objects, garbage that is not swept yet included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Specials {
     /// In no particular order.
     pub objects: Vec<SampledObject>,
+    /// Records that are not of the profile: finalizers, cleanups, weak pointers.
+    pub others: Vec<OtherRecord>,
     /// Spans of the heap.
     pub spans: u64,
     /// There are more objects than outlive lists.
     pub cut: bool,
 }
 
-/// A span with records.
-#[derive(Clone, Copy)]
-struct Span {
-    /// Where its description is.
-    place: VirtAddr,
-    start: u64,
-    size: u64,
-    object_bytes: u64,
+/// The records of one span, by what they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Records {
+    objects: Vec<SampledObject>,
+    others: Vec<OtherRecord>,
 }
 
 /// Where one is in the list of a span's records.
@@ -76,7 +78,7 @@ impl Specials {
         layout: &HeapLayout,
         special: &SpecialLayout,
     ) -> Result<Self, GoError> {
-        let spans = span_list(memory, heap, layout)?;
+        let spans = spans::addresses(memory, heap, layout)?;
         let mut found = Self { spans: spans.len() as u64, ..Self::default() };
         for some in spans.chunks(SPANS_AT_ONCE) {
             found.read_settled(memory, some, layout, special)?;
@@ -96,7 +98,7 @@ impl Specials {
         layout: &HeapLayout,
         special: &SpecialLayout,
     ) -> Result<(), GoError> {
-        let mut lists: HashMap<VirtAddr, Vec<SampledObject>> = HashMap::new();
+        let mut lists: HashMap<VirtAddr, Records> = HashMap::new();
         let mut open = spans.to_vec();
         for _ in 0..ATTEMPTS {
             let cursors = spans_with_records(memory, &open, layout)?;
@@ -111,7 +113,10 @@ impl Specials {
                 break;
             }
         }
-        self.objects.extend(lists.into_values().flatten());
+        for records in lists.into_values() {
+            self.objects.extend(records.objects);
+            self.others.extend(records.others);
+        }
         Ok(())
     }
 
@@ -121,9 +126,9 @@ impl Specials {
         memory: RemoteMemory,
         mut cursors: Vec<Cursor>,
         layout: &SpecialLayout,
-    ) -> Result<HashMap<VirtAddr, Vec<SampledObject>>, GoError> {
-        let mut lists: HashMap<VirtAddr, Vec<SampledObject>> = HashMap::new();
-        let mut count = self.objects.len();
+    ) -> Result<HashMap<VirtAddr, Records>, GoError> {
+        let mut lists: HashMap<VirtAddr, Records> = HashMap::new();
+        let mut count = self.objects.len().max(self.others.len());
         for _ in 0..MAX_LIST {
             if cursors.is_empty() {
                 return Ok(lists);
@@ -135,9 +140,8 @@ impl Specials {
                 // Gone meanwhile, with its object.
                 let Some(record) = record else { continue };
                 let list = lists.entry(cursor.span.place).or_default();
-                let before = list.len();
-                next.extend(take(list, cursor, record, layout));
-                count += list.len() - before;
+                next.extend(list.take(cursor, record, layout));
+                count += 1;
                 if count >= MAX_OBJECTS {
                     self.cut = true;
                     return Ok(lists);
@@ -150,115 +154,45 @@ impl Specials {
     }
 }
 
-/// Takes a record, and gives the place of the next. A list that changes while it is read, or runs in a circle, ends.
-fn take(
-    list: &mut Vec<SampledObject>,
-    cursor: &Cursor,
-    record: &[u8],
-    layout: &SpecialLayout,
-) -> Option<Cursor> {
-    let kind = u8_at(record, layout.kind)?;
-    // Until Go 1.23 the offset has two bytes, and the kind follows it.
-    let narrow = layout.kind - layout.offset < 8;
-    let offset = if narrow {
-        u64::from(u16_at(record, layout.offset)?)
-    } else {
-        u64_at(record, layout.offset)?
-    };
-    let is_next = cursor.last.is_none_or(|last| last < (offset, kind));
-    if kind > MAX_KIND || offset >= cursor.span.size || !is_next {
-        return None;
-    }
-    if kind == layout.kind_profile {
-        list.push(SampledObject {
-            address: VirtAddr(cursor.span.start.wrapping_add(offset)),
-            bytes: cursor.span.object_bytes,
-            bucket: VirtAddr(u64_at(record, layout.bucket)?),
-        });
-    }
-    let at = VirtAddr(u64_at(record, layout.next)?);
-    (at.0 != 0).then_some(Cursor { span: cursor.span, at, last: Some((offset, kind)) })
-}
-
-/// The addresses of all spans.
-fn span_list(
-    memory: RemoteMemory,
-    heap: VirtAddr,
-    layout: &HeapLayout,
-) -> Result<Vec<VirtAddr>, GoError> {
-    let mut failure = None;
-    for _ in 0..ATTEMPTS {
-        let header = memory.read(VirtAddr(heap.0.wrapping_add(layout.allspans)), 24)?;
-        let word = |number: u64| u64_at(&header, 8 * number).unwrap_or(u64::MAX);
-        let (first, length, capacity) = (word(0), word(1), word(2));
-        if length > capacity || length > MAX_SPANS || first == 0 {
-            let reason = format!("the list of its heap's spans is absurd ({length} of {capacity})");
-            return Err(GoError::refused(reason));
+impl Records {
+    /// Takes a record, and gives the place of the next. A list that changes while it is read, or runs in a circle, ends.
+    fn take(&mut self, cursor: &Cursor, record: &[u8], layout: &SpecialLayout) -> Option<Cursor> {
+        let kind = u8_at(record, layout.kind)?;
+        // Until Go 1.23 the offset has two bytes, and the kind follows it.
+        let narrow = layout.kind - layout.offset < 8;
+        let offset = if narrow {
+            u64::from(u16_at(record, layout.offset)?)
+        } else {
+            u64_at(record, layout.offset)?
+        };
+        let is_next = cursor.last.is_none_or(|last| last < (offset, kind));
+        if kind > MAX_KIND || offset >= cursor.span.bytes || !is_next {
+            return None;
         }
-        match memory.read(VirtAddr(first), 8 * length as usize) {
-            Ok(bytes) => {
-                let words = bytes.chunks_exact(8).filter_map(|word| u64_at(word, 0));
-                return Ok(words.map(VirtAddr).collect());
-            }
-            Err(error) => failure = Some(error),
+        let address = VirtAddr(cursor.span.start.0.wrapping_add(offset));
+        if kind == layout.kind_profile {
+            self.objects.push(SampledObject {
+                address,
+                bytes: cursor.span.object_bytes,
+                bucket: VirtAddr(u64_at(record, layout.bucket)?),
+            });
+        } else {
+            self.others.push(OtherRecord { address, record: cursor.at });
         }
+        let at = VirtAddr(u64_at(record, layout.next)?);
+        (at.0 != 0).then_some(Cursor { span: cursor.span, at, last: Some((offset, kind)) })
     }
-    Err(failure.map_or_else(|| GoError::refused("its heap has no list of spans"), GoError::Memory))
 }
 
 /// The spans in use that have records.
 fn spans_with_records(
     memory: RemoteMemory,
-    spans: &[VirtAddr],
+    places: &[VirtAddr],
     layout: &HeapLayout,
 ) -> Result<Vec<Cursor>, GoError> {
-    let records = memory.read_records(spans, layout.span_size as usize)?;
-    let mut cursors = Vec::new();
-    let mut strange = 0;
-    for (place, record) in spans.iter().zip(records.iter()) {
-        match record.map_or(Seen::Strange, |record| look_at_span(*place, record, layout)) {
-            Seen::Records(cursor) => cursors.push(cursor),
-            Seen::NoRecords => {}
-            Seen::Strange => strange += 1,
-        }
-    }
-    // A span that is being set up may look strange, but not many are.
-    if strange * 100 > spans.len() {
-        let reason = format!("{strange} of {} spans of its heap are not as expected", spans.len());
-        return Err(GoError::refused(reason));
-    }
-    Ok(cursors)
-}
-
-/// What a span turned out to be.
-enum Seen {
-    /// It has records, from here on.
-    Records(Cursor),
-    NoRecords,
-    /// It is none, or its structure is not as expected.
-    Strange,
-}
-
-fn look_at_span(place: VirtAddr, record: &[u8], layout: &HeapLayout) -> Seen {
-    let word = |offset| u64_at(record, offset).unwrap_or(u64::MAX);
-    let (start, object_bytes) = (word(layout.start), word(layout.elemsize));
-    match u8_at(record, layout.state) {
-        Some(IN_USE) => {}
-        Some(..=MAX_STATE) => return Seen::NoRecords,
-        _ => return Seen::Strange,
-    }
-    let size = word(layout.npages).checked_mul(HEAP_PAGE_BYTES).unwrap_or(0);
-    if !start.is_multiple_of(HEAP_PAGE_BYTES) || size == 0 || object_bytes > size {
-        return Seen::Strange;
-    }
-    match word(layout.specials) {
-        0 => Seen::NoRecords,
-        at => Seen::Records(Cursor {
-            span: Span { place, start, size, object_bytes },
-            at: VirtAddr(at),
-            last: None,
-        }),
-    }
+    let spans = spans::in_use(memory, places, layout)?;
+    let with_records = spans.into_iter().filter(|span| span.specials.0 != 0);
+    Ok(with_records.map(|span| Cursor { span, at: span.specials, last: None }).collect())
 }
 
 #[cfg(test)]
@@ -296,6 +230,8 @@ mod tests {
         bytes[layout.state as usize] = state;
         bytes.into()
     }
+
+    const IN_USE: u8 = 1;
 
     fn address<T>(of: &[T]) -> u64 {
         of.as_ptr() as u64

@@ -29,6 +29,8 @@ pub(super) struct Group {
     pub(super) count: u64,
     /// Since an earlier look.
     pub(super) change: Option<Change>,
+    /// How many can never run again, when that was looked for.
+    pub(super) never_wake: Option<u64>,
     /// By what they do or wait for.
     pub(super) states: BTreeMap<String, u64>,
     /// The longest that one has waited, at least.
@@ -103,6 +105,18 @@ pub(super) fn compare(
     );
 }
 
+/// Counts in each group those with these numbers.
+pub(super) fn count_never_wake(groups: &mut [Group], list: &[Goroutine], ids: &HashSet<u64>) {
+    let mut counts: HashMap<(VirtAddr, VirtAddr), u64> = HashMap::new();
+    for one in list.iter().filter(|one| ids.contains(&one.id)) {
+        *counts.entry((one.created_at, one.start)).or_default() += 1;
+    }
+    for group in groups {
+        group.never_wake =
+            Some(counts.get(&(group.created_at, group.start_at)).copied().unwrap_or(0));
+    }
+}
+
 impl Group {
     fn new(first: &Goroutine, start_of: &dyn Fn(&Goroutine) -> String) -> Self {
         let start = start_of(first);
@@ -113,6 +127,7 @@ impl Group {
             start,
             count: 0,
             change: None,
+            never_wake: None,
             states: BTreeMap::new(),
             longest_wait_ns: None,
             waits_known: 0,
@@ -168,7 +183,11 @@ mod tests {
 
     #[test]
     fn changes_are_by_number_and_what_is_gone_is_listed_last() {
-        let numbered = |id, created_at| Goroutine { id, ..goroutine(created_at, None, None) };
+        let numbered = |id, created_at| {
+            let mut one = goroutine(created_at, None, None);
+            one.id = id;
+            one
+        };
         let before = [numbered(1, 1), numbered(2, 1), numbered(3, 2)];
         let now = [numbered(1, 1), numbered(4, 1), numbered(5, 1), numbered(6, 3)];
         let start_of = |_: &Goroutine| "main.f".to_owned();

@@ -6,13 +6,14 @@ mod groups;
 pub mod model;
 pub mod text;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::fault::Fault;
 use crate::golang::code::CodeFrame;
 use crate::golang::goroutines::{Goroutine, Goroutines};
+use crate::golang::never_wake::{Evidence, NeverWake};
 use crate::golang::{GoError, GoProcess};
-use crate::goroutines::groups::{Group, PROGRAMS_OWN, compare, group};
+use crate::goroutines::groups::{Group, PROGRAMS_OWN, compare, count_never_wake, group};
 use crate::goroutines::model::{
     Change, Creator, GoroutineGroup, GoroutineReport, GoroutineTotals, SCHEMA, Since,
 };
@@ -20,11 +21,14 @@ use crate::snapshot::{Options, refuse, section_frame, target_section};
 use crate::symbolise::Frame;
 use crate::sys::usage;
 use crate::target::{Target, VirtAddr};
+use crate::units::Span;
 
 /// Goroutines whose stacks are read; of more, the first ones stand for the others of their site.
 const MAX_STACKS: usize = 100_000;
 /// What cannot be done, when it cannot.
 const WHAT: &str = "cannot list the goroutines of process";
+/// What else cannot be done.
+const CANNOT_PROVE: &str = "cannot tell which goroutines never run again in process";
 /// Functions of these packages are left out where a stack begins.
 const RUNTIME: [&str; 2] = ["runtime.", "internal/runtime/"];
 
@@ -65,8 +69,20 @@ impl<'t> Lister<'t> {
         read().map_err(|error| refuse(self.target, WHAT, &error))
     }
 
-    /// What a look shows, and what has changed since one before. With `raw`, the runtime's own goroutines and frames too.
-    pub fn report(&self, look: &Look, before: Option<&Look>, options: Options) -> GoroutineReport {
+    /// Finds the goroutines that can never run again. With `hold` the process may be held for so long, to be sure.
+    pub fn never_wake(&self, hold: Option<Duration>) -> Result<NeverWake, Fault> {
+        self.process.never_wake(hold).map_err(|error| refuse(self.target, CANNOT_PROVE, &error))
+    }
+
+    /// What a look shows, what has changed since one before, and who can never run again. With `raw`, the runtime's own goroutines and frames
+    /// too.
+    pub fn report(
+        &self,
+        look: &Look,
+        before: Option<&Look>,
+        never_wake: Option<&NeverWake>,
+        options: Options,
+    ) -> GoroutineReport {
         let start_of = |goroutine: &Goroutine| {
             let function = self.process.function_starting_at(goroutine.start);
             function.map_or_else(|| format!("0x{:x}", goroutine.start.0), |frame| frame.function)
@@ -76,8 +92,11 @@ impl<'t> Lister<'t> {
         if let Some(before) = before {
             compare(&mut groups, &before.goroutines.list, now, &start_of);
         }
+        if let Some(never_wake) = never_wake {
+            count_never_wake(&mut groups, now, &never_wake.ids);
+        }
         let (system, own): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| group.system);
-        let totals = totals(&own, &system, before.is_some());
+        let totals = totals(&own, &system);
         let listed: Vec<Group> =
             if options.raw { own.into_iter().chain(system).collect() } else { own };
         let shown = listed.iter().take(options.top).enumerate();
@@ -92,10 +111,11 @@ impl<'t> Lister<'t> {
                 at: humantime::format_rfc3339_millis(before.at).to_string(),
                 seconds: (look.at_ns.saturating_sub(before.at_ns) / 1_000_000) as f64 / 1e3,
             }),
+            never_wake: never_wake.map(|found| found.evidence.into()),
             totals,
             groups_omitted: listed.len() - sections.len(),
             groups: sections,
-            notices: notices(look, before),
+            notices: notices(look, before, never_wake),
         }
     }
 }
@@ -105,11 +125,11 @@ fn stacks(process: &GoProcess, list: &[Goroutine]) -> Result<Vec<Vec<VirtAddr>>,
     list.iter().take(MAX_STACKS).map(|goroutine| process.return_addresses(goroutine)).collect()
 }
 
-fn totals(own: &[Group], system: &[Group], is_compared: bool) -> GoroutineTotals {
+fn totals(own: &[Group], system: &[Group]) -> GoroutineTotals {
     let count = |groups: &[Group]| groups.iter().map(|group| group.count).sum();
     let stacks = own.iter().chain(system).map(|group| group.stack_bytes);
-    let changes = own.iter().filter_map(|group| group.change.as_ref());
-    let changed = changes.fold(Change::default(), |sum, change| Change {
+    let changes = own.iter().filter_map(|group| group.change.clone());
+    let change = changes.reduce(|sum, change| Change {
         started: sum.started + change.started,
         ended: sum.ended + change.ended,
     });
@@ -117,11 +137,12 @@ fn totals(own: &[Group], system: &[Group], is_compared: bool) -> GoroutineTotals
         count: count(own),
         system_count: count(system),
         stack_bytes: stacks.fold(0, u64::saturating_add),
-        change: is_compared.then_some(changed),
+        change,
+        never_wake: own.iter().filter_map(|group| group.never_wake).reduce(|sum, n| sum + n),
     }
 }
 
-fn notices(look: &Look, before: Option<&Look>) -> Vec<String> {
+fn notices(look: &Look, before: Option<&Look>, never_wake: Option<&NeverWake>) -> Vec<String> {
     let listed = look.goroutines.list.len();
     let mut notices = Vec::new();
     if look.goroutines.cut || before.is_some_and(|before| before.goroutines.cut) {
@@ -130,7 +151,29 @@ fn notices(look: &Look, before: Option<&Look>) -> Vec<String> {
     if look.stacks.len() < listed {
         notices.push(format!("stacks are those of the first {} goroutines", look.stacks.len()));
     }
+    let some = never_wake.filter(|found| !found.ids.is_empty());
+    notices.extend(some.map(|found| certainty(found.evidence)));
+    notices.extend(never_wake.and_then(|found| found.not_held.as_ref()).map(|reason| {
+        format!("the process was not held for as long as its heap takes to read: {reason}")
+    }));
     notices
+}
+
+/// How sure it is who can never run again, in words.
+fn certainty(evidence: Evidence) -> String {
+    match evidence {
+        Evidence::AtRest => {
+            "nothing ran while the heap was read: that they can never run again is proven"
+                .to_owned()
+        }
+        Evidence::Held(lasted) => format!(
+            "the process was held for {} while its heap was read: that they can never run again is proven",
+            Span { duration: lasted }
+        ),
+        Evidence::Readings(readings) => format!(
+            "the program ran while its heap was read: those that seem never to run again were found so in {readings} readings, which is no proof; --hold 1s holds the program for at most a second, and proves it"
+        ),
+    }
 }
 
 fn section(process: &GoProcess, rank: usize, group: &Group, raw: bool) -> GoroutineGroup {
@@ -148,6 +191,7 @@ fn section(process: &GoProcess, rank: usize, group: &Group, raw: bool) -> Gorout
         starts: group.start.clone(),
         system: group.system,
         change: group.change.clone(),
+        never_wake: group.never_wake,
         states: group.states.clone(),
         longest_wait_s: group.longest_wait_ns.map(|ns| (ns / 1_000_000) as f64 / 1e3),
         waits_known: group.waits_known,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::golang::never_wake::Evidence;
 use crate::report::model::TargetSection;
 use crate::symbolise::Frame;
 
@@ -21,6 +22,8 @@ pub struct GoroutineReport {
     pub at: String,
     /// The look before, with which this one is compared; `null` without `--duration`.
     pub since: Option<Since>,
+    /// How sure it is which goroutines can never run again; `null` without `--never-wake`.
+    pub never_wake: Option<NeverWakeEvidence>,
     /// Sums over all goroutines.
     pub totals: GoroutineTotals,
     /// By creation site, most first.
@@ -38,6 +41,29 @@ pub struct Since {
     pub at: String,
     /// How long before, by the monotonic clock.
     pub seconds: f64,
+}
+
+/// How sure it is which goroutines can never run again.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NeverWakeEvidence {
+    /// `at-rest`, `held`: nothing ran while the process was read, it is proven. `readings`: found so in each of several readings of a
+    /// process that ran, it is not proven.
+    pub evidence: &'static str,
+    /// How many readings.
+    pub readings: usize,
+    /// For how long the process was held.
+    pub held_s: Option<f64>,
+}
+
+impl From<Evidence> for NeverWakeEvidence {
+    fn from(evidence: Evidence) -> Self {
+        let (evidence, readings, held) = match evidence {
+            Evidence::AtRest => ("at-rest", 1, None),
+            Evidence::Held(lasted) => ("held", 1, Some(lasted)),
+            Evidence::Readings(readings) => ("readings", readings, None),
+        };
+        Self { evidence, readings, held_s: held.map(|lasted| lasted.as_micros() as f64 / 1e6) }
+    }
 }
 
 /// What has changed since the look before.
@@ -60,6 +86,8 @@ pub struct GoroutineTotals {
     pub stack_bytes: u64,
     /// Of the program's, since the look before.
     pub change: Option<Change>,
+    /// Of the program's, those that can never run again; `null` without `--never-wake`.
+    pub never_wake: Option<u64>,
 }
 
 /// A `go` statement.
@@ -82,6 +110,8 @@ pub struct GoroutineGroup {
     pub count: u64,
     /// Since the look before; `null` without one. A site of which none are left is listed too.
     pub change: Option<Change>,
+    /// How many can never run again; `null` without `--never-wake`.
+    pub never_wake: Option<u64>,
     /// Where they were started; `null` for the first goroutine.
     pub created_by: Option<Creator>,
     /// The function that they start with.

@@ -36,9 +36,19 @@ pub fn render(report: &GoroutineReport, layout: Layout) -> String {
             human_age(since.seconds),
         ));
     }
+    if let Some(never) = totals.never_wake {
+        lines.push(format!(
+            "{} {} again: they wait for channels that nothing which can still run leads to",
+            layout.bold(&human_count(never as f64)),
+            if is_proven(report) { "can never run" } else { "seem never to run" },
+        ));
+    }
+    let never = if report.never_wake.is_some() { "  NEVER WAKE" } else { "" };
     let change = if report.since.is_some() { "  CHANGE" } else { "" };
     lines.push(String::new());
-    lines.push(layout.dim(&format!("#    COUNT{change}  LONGEST WAIT      STACKS  CREATED BY")));
+    lines.push(
+        layout.dim(&format!("#    COUNT{change}{never}  LONGEST WAIT      STACKS  CREATED BY")),
+    );
     lines.extend(report.groups.iter().map(row));
     if report.groups_omitted > 0 {
         lines.push(layout.dim(&format!("and {} more sites (--top)", report.groups_omitted)));
@@ -54,14 +64,20 @@ pub fn render(report: &GoroutineReport, layout: Layout) -> String {
 
 fn row(group: &GoroutineGroup) -> String {
     format!(
-        "{:<3}{:>7}{}  {:>12}  {:>10}  {}",
+        "{:<3}{:>7}{}{}  {:>12}  {:>10}  {}",
         group.rank,
         human_count(group.count as f64),
         group.change.as_ref().map_or_else(String::new, |change| format!("  {:>6}", net(change))),
+        group.never_wake.map_or_else(String::new, |n| format!("  {:>10}", human_count(n as f64))),
         group.longest_wait_s.map_or_else(|| "-".to_owned(), |s| format!("> {}", human_age(s))),
         human_size(group.stack_bytes as f64),
         group.created_by.as_ref().map_or_else(|| "(start of the program)".to_owned(), created_by),
     )
+}
+
+/// Whether it is proven who can never run again.
+fn is_proven(report: &GoroutineReport) -> bool {
+    report.never_wake.as_ref().is_some_and(|found| found.evidence != "readings")
 }
 
 /// How many more there are, with its sign.

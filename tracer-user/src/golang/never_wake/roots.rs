@@ -1,0 +1,122 @@
+//! Where everything that lives begins, beside the goroutines: variables, processors, and what the runtime keeps beside the heap.
+//!
+//! In: where those are. Out: what they lead to is reached. The runtime's collector begins at the same places.
+
+use std::collections::HashSet;
+
+use super::Places;
+use crate::golang::GoError;
+use crate::golang::bytes::{u32_at, u64_at};
+use crate::golang::heap::globals;
+use crate::golang::heap::walk::Walk;
+use crate::golang::specials::Specials;
+use crate::target::{RemoteMemory, VirtAddr};
+
+/// Bytes of a block of finalizers (`finblock`), in every release.
+const FINALIZER_BLOCK_BYTES: usize = 4096;
+/// Bytes of a block of cleanups (`cleanupBlock`), and of the queue that leads to them.
+const CLEANUP_BLOCK_BYTES: usize = 512;
+/// Where each kind of block leads to the next of all blocks.
+const NEXT_FINALIZERS: u64 = 0;
+const NEXT_CLEANUPS: u64 = 16;
+/// Most blocks that are followed.
+const MAX_BLOCKS: usize = 1 << 16;
+/// Bytes of a record beside an object, of any kind.
+const RECORD_BYTES: usize = 56;
+/// Most processors.
+const MAX_PROCESSORS: u64 = 1 << 16;
+
+/// Reaches what lives whatever goroutines do.
+pub(super) fn reach(places: &Places<'_>, walk: &mut Walk<'_>) -> Result<(), GoError> {
+    for variables in places.variables {
+        globals::for_each_address(places.memory, variables, |_, word| walk.reach(word))?;
+    }
+    reach_records(places, walk)?;
+    let finalizers = places.finalizers.iter().filter_map(|at| places.memory.read_u64(*at).ok());
+    reach_blocks(places.memory, finalizers, FINALIZER_BLOCK_BYTES, NEXT_FINALIZERS, walk)?;
+    for queue in &places.cleanups {
+        let Ok(bytes) = places.memory.read(*queue, CLEANUP_BLOCK_BYTES) else { continue };
+        let words = bytes.chunks_exact(8).filter_map(|word| u64_at(word, 0));
+        reach_blocks(places.memory, words, CLEANUP_BLOCK_BYTES, NEXT_CLEANUPS, walk)?;
+    }
+    Ok(())
+}
+
+/// Reaches what processors hold, but for the notes of the collector and the allocator: what these lead to, nobody who runs could use.
+pub(super) fn reach_processors(places: &Places<'_>, walk: &mut Walk<'_>) -> Result<(), GoError> {
+    let layout = &places.layout.scheduler;
+    for processor in processors(places) {
+        let mut bytes = places.memory.read(processor, layout.processor_size as usize)?;
+        let notes = [
+            (layout.write_barriers, layout.write_barriers_size),
+            (layout.collector_work, layout.collector_work_size),
+            (layout.free_pages, layout.free_pages_size),
+        ];
+        for (from, size) in notes {
+            let Some(from) = from else { continue };
+            let noted = bytes.get_mut(from as usize..(from + size) as usize);
+            noted.unwrap_or_default().fill(0);
+        }
+        walk.close(processor);
+        walk.reach_words(&bytes);
+    }
+    Ok(())
+}
+
+/// Objects with a finalizer, a cleanup, or a weak pointer: somebody may get hold of them although nothing leads to them.
+fn reach_records(places: &Places<'_>, walk: &mut Walk<'_>) -> Result<(), GoError> {
+    let layout = places.layout;
+    let specials = Specials::read(places.memory, places.heap, &layout.heap, &layout.special)?;
+    if specials.cut {
+        return Err(GoError::refused("there are more records beside its heap than outlive reads"));
+    }
+    specials.others.iter().for_each(|other| walk.reach(other.address.0));
+    let records: Vec<_> = specials.others.iter().map(|other| other.record).collect();
+    let records = places.memory.read_records(&records, RECORD_BYTES)?;
+    records.iter().flatten().for_each(|record| walk.reach_words(record));
+    Ok(())
+}
+
+/// Reaches what is in blocks outside the heap, and in those that they lead to. Words that are no addresses of blocks lead nowhere.
+fn reach_blocks(
+    memory: RemoteMemory,
+    first: impl Iterator<Item = u64>,
+    size: usize,
+    next: u64,
+    walk: &mut Walk<'_>,
+) -> Result<(), GoError> {
+    let mut seen = HashSet::new();
+    for mut at in first {
+        while at != 0 && walk.is_reached(VirtAddr(at)).is_none() && seen.insert(at) {
+            if seen.len() > MAX_BLOCKS {
+                return Err(GoError::refused("its finalizers to be run do not end"));
+            }
+            let Ok(block) = memory.read(VirtAddr(at), size) else { break };
+            walk.reach_words(&block);
+            at = u64_at(&block, next).unwrap_or(0);
+        }
+    }
+    Ok(())
+}
+
+/// The runtime's processors: of the candidates, the list in which each has the number of its place. None when it is not found, which makes
+/// more appear to live, not less.
+fn processors(places: &Places<'_>) -> Vec<VirtAddr> {
+    let id_offset = places.layout.scheduler.processor_id;
+    let list = |at: &VirtAddr| {
+        let header = places.memory.read(*at, 24).ok()?;
+        let (first, length) = (u64_at(&header, 0)?, u64_at(&header, 8)?);
+        if !(1..=MAX_PROCESSORS).contains(&length) {
+            return None;
+        }
+        let bytes = places.memory.read(VirtAddr(first), 8 * length as usize).ok()?;
+        let found: Vec<_> =
+            bytes.chunks_exact(8).filter_map(|w| u64_at(w, 0)).map(VirtAddr).collect();
+        let has_its_number = |(number, at): (usize, &VirtAddr)| {
+            let id = places.memory.read(VirtAddr(at.0.wrapping_add(id_offset)), 4);
+            id.is_ok_and(|id| u32_at(&id, 0) == Some(number as u32))
+        };
+        found.iter().enumerate().all(has_its_number).then_some(found)
+    };
+    places.processors.iter().find_map(list).unwrap_or_default()
+}
