@@ -306,7 +306,7 @@ pub(super) mod tests {
         }
 
         /// This process's memory.
-        pub(in crate::golang::heap) fn memory(&self) -> RemoteMemory {
+        pub(in crate::golang::heap) fn memory() -> RemoteMemory {
             RemoteMemory::new(Pid(std::process::id()))
         }
     }

@@ -171,7 +171,7 @@ mod tests {
         heap.put(0, 3 * 8 + 7, noscan + 64);
         heap.put(1, 8, small + 5 * 64);
         let spans = heap.spans();
-        let mut walk = Walk::new(heap.memory(), &spans);
+        let mut walk = Walk::new(Heap::memory(), &spans);
         walk.reach(small + 64 + 63);
         walk.run().expect("readable");
         let reached = |at: u64| walk.is_reached(VirtAddr(at));
@@ -190,7 +190,7 @@ mod tests {
         heap.put(0, 9, page + 128);
         heap.put(0, 16, page + 192);
         let spans = heap.spans();
-        let mut walk = Walk::new(heap.memory(), &spans);
+        let mut walk = Walk::new(Heap::memory(), &spans);
         walk.close(VirtAddr(page + 128));
         walk.reach_words(&(page + 8).to_le_bytes());
         walk.run().expect("readable");
@@ -205,7 +205,7 @@ mod tests {
         let page = heap.page(0);
         heap.put(0, PAGE_WORDS - 1, page + 64);
         let spans = heap.spans();
-        let mut walk = Walk::new(heap.memory(), &spans);
+        let mut walk = Walk::new(Heap::memory(), &spans);
         walk.reach_from(VirtAddr(8)..VirtAddr(24)).expect("nothing there");
         assert_eq!(walk.unread_bytes(), 16);
         let end = page + 8192;

@@ -94,8 +94,9 @@ fn follow(
             let own = found.get(id).map(|blocked| blocked.address);
             match record.and_then(|record| waiter(record, layout)).filter(|w| Some(w.0) == own) {
                 Some((_, channel, link)) => {
-                    let blocked = found.get_mut(id);
-                    blocked.into_iter().for_each(|blocked| blocked.channels.push(channel));
+                    if let Some(blocked) = found.get_mut(id) {
+                        blocked.channels.push(channel);
+                    }
                     next.extend((link.0 != 0).then_some((*id, link)));
                 }
                 None => drop(found.remove(id)),

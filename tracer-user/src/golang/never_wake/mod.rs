@@ -116,7 +116,7 @@ pub fn find(places: &Places<'_>, hold: Option<Duration>) -> Result<NeverWake, Go
         }
         if let Some(limit) = hold.filter(|_| number == 0 && !reading.is_empty()) {
             match read_held(places, limit) {
-                Ok((held, lasted)) => return told(&held, Evidence::Held(lasted), None),
+                Ok((exact, lasted)) => return told(&exact, Evidence::Held(lasted), None),
                 Err(error) => not_held = Some(error.to_string()),
             }
         }
@@ -192,7 +192,9 @@ impl Reading<'_> {
         let Goroutines { list, descriptions, .. } = goroutines(self.places)?;
         let mut asleep = blocked(self.places.memory, &list, &self.places.layout.waiter)?;
         // What a goroutine waits for is in its description, which everything leads to.
-        descriptions.iter().for_each(|description| walk.close(*description));
+        for description in &descriptions {
+            walk.close(*description);
+        }
         let system_stacks = threads::system_stacks(self.places, walk)?;
         roots::reach_processors(self.places, walk)?;
         roots::reach(self.places, walk)?;

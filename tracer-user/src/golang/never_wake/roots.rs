@@ -54,8 +54,8 @@ pub(super) fn reach_processors(places: &Places<'_>, walk: &mut Walk<'_>) -> Resu
         ];
         for (from, size) in notes {
             let Some(from) = from else { continue };
-            let noted = bytes.get_mut(from as usize..(from + size) as usize);
-            noted.unwrap_or_default().fill(0);
+            let place = bytes.get_mut(from as usize..(from + size) as usize);
+            place.unwrap_or_default().fill(0);
         }
         walk.close(processor);
         walk.reach_words(&bytes);
