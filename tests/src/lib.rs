@@ -15,6 +15,7 @@
 //! | [`workload`] | a running workload, and the conversation with it |
 //! | [`outlive`] | a running `outlive`, and how it ended |
 //! | [`report`] | a JSON report, and what tests assert of it |
+//! | [`pprof`] | a profile in pprof's format, the rules of its readers, and `go tool pprof` |
 //! | [`golang`] | Go programs, and what they tell of themselves |
 //!
 //! A test never sleeps until something has probably happened: it starts a workload, attaches, awaits the line on
@@ -42,6 +43,7 @@ pub mod golang;
 pub mod kernel;
 pub mod outlive;
 pub mod patience;
+pub mod pprof;
 pub mod report;
 pub mod stopped;
 pub mod workload;

@@ -18,13 +18,13 @@ const UNIT: &str = "unit";
 const END_TO_END: &str = "e2e";
 /// The suite that takes tools of its own.
 const SYMBOLS: &str = "symbols";
-/// The suites whose workloads are built by several releases of Go.
-const GOLANG: [&str; 4] = ["golang", "golang_attach", "golang_goroutines", TORTURE];
+/// The suites that take releases of Go: workloads are built by them, profiles opened with their pprof.
+const GOLANG: [&str; 5] = ["golang", "golang_attach", "golang_goroutines", TORTURE, "pprof"];
 /// The suite in which tracers come and go.
 const TORTURE: &str = "golang_torture";
 /// Tells that suite how often.
 const TORTURE_CYCLES: &str = "OUTLIVE_TESTS_TORTURE";
-/// Tells that suite which: `go1.22.12,go1.27.4`.
+/// Tells those suites which: `go1.22.12,go1.27.4`.
 const GO_TOOLCHAINS: &str = "OUTLIVE_TESTS_GO";
 /// The package of the end-to-end tests.
 pub(crate) const PACKAGE: &str = "outlive-tests";

@@ -28,12 +28,16 @@ impl Toolchain {
         if self.minor() < 23 { 32 } else { 128 }
     }
 
+    /// The folder that it is in.
+    pub fn root(&self) -> PathBuf {
+        folder().join(&self.version)
+    }
+
     /// Its `go` command, which asks no network and reads no settings of the user.
     pub fn go(&self) -> Command {
-        let folder = folder();
-        let root = folder.join(&self.version);
+        let root = self.root();
         let mut go = Command::new(root.join("bin/go"));
-        go.env("GOROOT", root).env("GOCACHE", folder.join("cache"));
+        go.env("GOROOT", root).env("GOCACHE", folder().join("cache"));
         go.envs([("GOENV", "off"), ("GOFLAGS", ""), ("GOPROXY", "off"), ("GOTOOLCHAIN", "local")]);
         go
     }

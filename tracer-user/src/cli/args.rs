@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::allocators::named::NamedFunction;
+use crate::cli::format::Format;
 use crate::fault::{Fault, Status};
 use crate::ledger::snapshot::Filter;
 use crate::probes::features::LinkKind;
@@ -19,6 +20,7 @@ Examples:
   outlive attach 4242                     what grows in process 4242, until Ctrl-C
   outlive attach 4242 -d 60s --older 30s  only blocks that are at least 30 s old after a minute
   outlive attach 4242 -f json -o leak.json
+  outlive attach 4242 -d 60s -f pprof -o heap.pb.gz && go tool pprof -http : heap.pb.gz
   outlive snapshot 4242                   what a Go process holds now, without probes
   outlive goroutines 4242 -d 1m           which go statements started more than ended within a minute
   outlive goroutines 4242 --never-wake    which goroutines wait for what cannot happen any more
@@ -108,12 +110,12 @@ pub(super) struct Snapshot {
     /// Overwrite the output file
     #[arg(long)]
     pub(super) force: bool,
-    /// Format of the report; json is one document on a line
+    /// Format of the report
     #[arg(short, long, value_enum, default_value_t = Format::Text, env = "OUTLIVE_FORMAT")]
     pub(super) format: Format,
-    /// Sites shown; 0 for all
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 10, env = "OUTLIVE_TOP")]
-    pub(super) top: usize,
+    /// Sites shown, 0 for all [default: 10 in text and json, else all]
+    #[arg(short = 'n', long, value_name = "N", env = "OUTLIVE_TOP")]
+    pub(super) top: Option<usize>,
     /// Show the runtime's own frames (and goroutines) too
     #[arg(long)]
     pub(super) raw: bool,
@@ -160,12 +162,12 @@ pub(super) struct Trace {
     /// Overwrite the output file
     #[arg(long)]
     pub(super) force: bool,
-    /// Format of reports; json is one document a line
+    /// Format of reports
     #[arg(short, long, value_enum, default_value_t = Format::Text, env = "OUTLIVE_FORMAT")]
     pub(super) format: Format,
-    /// Sites shown; 0 for all
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 10, env = "OUTLIVE_TOP")]
-    top: usize,
+    /// Sites shown, 0 for all [default: 10 in text and json, else all]
+    #[arg(short = 'n', long, value_name = "N", env = "OUTLIVE_TOP")]
+    top: Option<usize>,
     /// Order of the sites
     #[arg(short, long, value_enum, default_value_t = Sort::Live, env = "OUTLIVE_SORT")]
     sort: Sort,
@@ -217,12 +219,6 @@ pub(super) struct Trace {
     live_capacity: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    Text,
-    Json,
-}
-
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Sort {
     Live,
@@ -242,7 +238,7 @@ enum Link {
 impl Snapshot {
     /// How it is reported.
     pub(super) fn options(&self) -> snapshot::Options {
-        snapshot::Options { top: if self.top == 0 { usize::MAX } else { self.top }, raw: self.raw }
+        snapshot::Options { top: self.format.top(self.top), raw: self.raw }
     }
 }
 
@@ -296,6 +292,7 @@ impl Trace {
                 "exchange the two, or leave one out",
             ));
         }
+        self.format.require_no_interval(self.interval.is_some())?;
         let selection = match self.sample {
             Some(mean) => Selection::Poisson { mean_bytes: mean.bytes },
             None if self.exact => Selection::Exact,
@@ -336,11 +333,7 @@ impl Trace {
                 min_size_bytes: self.min_size.map(|size| size.bytes),
                 max_size_bytes: self.max_size.map(|size| size.bytes),
             },
-            report: report::Options {
-                sort,
-                top: if self.top == 0 { usize::MAX } else { self.top },
-                raw: self.raw,
-            },
+            report: report::Options { sort, top: self.format.top(self.top), raw: self.raw },
         })
     }
 }

@@ -43,6 +43,7 @@ pub(super) fn attach(arguments: &Attach, global: &Global) -> Result<Outcome, Fau
         let mut listener = listener(&mut output, global, &mut lost);
         session.run(signals, &mut |_| {}, &mut listener).await
     })?;
+    output.finish()?;
     Ok(Outcome::Own(status(trace, lost)))
 }
 
@@ -87,7 +88,7 @@ pub(super) fn listener<'a>(
         Progress::Report { report, last: _ } => {
             bar.clear();
             *lost = (*lost).max(lost_events(&report));
-            output.write(&report)
+            output.write(*report)
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::cli::args::{Format, Global, Goroutines};
+use crate::cli::args::{Global, Goroutines};
 use crate::cli::attach::runtime;
+use crate::cli::format::Format;
 use crate::cli::output::Output;
 use crate::cli::{Outcome, signals};
 use crate::fault::{Fault, Status};
@@ -13,6 +14,7 @@ use crate::target::{Pid, Target};
 /// Runs the command.
 pub(super) fn goroutines(arguments: &Goroutines, global: &Global) -> Result<Outcome, Fault> {
     let look = &arguments.look;
+    look.format.require_plain("goroutines")?;
     let target = Target::open(Pid(look.pid))?;
     let lister = Lister::open(&target)?;
     let first = lister.look()?;
@@ -34,7 +36,7 @@ pub(super) fn goroutines(arguments: &Goroutines, global: &Global) -> Result<Outc
     let _or_reader_gone = output.print(&|format, layout| match format {
         Format::Text => text::render(&report, layout),
         // Plain data to memory: it cannot fail.
-        Format::Json => serde_json::to_string(&report).unwrap_or_default() + "\n",
+        _ => serde_json::to_string(&report).unwrap_or_default() + "\n",
     })?;
     Ok(Outcome::Own(Status::Success))
 }

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod attach;
+mod format;
 mod goroutines;
 mod naming_bar;
 mod output;

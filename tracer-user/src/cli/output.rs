@@ -1,20 +1,26 @@
 //! Where reports go: standard output or a file, opened before anything is traced.
+//!
+//! Text and JSON are written report by report. Every other format is one document, which [`Output::finish`] makes of all reports.
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal as _, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::cli::args::{Colour, Format};
+use crate::cli::args::Colour;
+use crate::cli::format::Format;
 use crate::fault::{Fault, Status};
 use crate::report::model::Report;
-use crate::report::{json, text};
+use crate::report::profile::Profile;
+use crate::report::{export, json, text};
 
 /// A place for reports, and their format.
 pub(super) struct Output {
     sink: Box<dyn Write>,
     format: Format,
     layout: text::Layout,
+    /// Reports of the document that is written last.
+    kept: Vec<Report>,
 }
 
 impl Output {
@@ -37,21 +43,42 @@ impl Output {
             };
             (Box::new(options.open(path).map_err(|error| cannot_open(path, &error))?), false)
         };
+        if is_terminal && format.document().is_some_and(export::Format::is_binary) {
+            return Err(not_for_terminals(format));
+        }
         let colour = match colour {
             Colour::Always => true,
             Colour::Never => false,
             Colour::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none(),
         };
         let width = if is_terminal { terminal_width() } else { None };
-        Ok(Self { sink, format, layout: text::Layout { colour, width } })
+        Ok(Self { sink, format, layout: text::Layout { colour, width }, kept: Vec::new() })
     }
 
-    /// Writes a report. A reader that has gone away is no failure but a break: nobody wants the rest.
-    pub(super) fn write(&mut self, report: &Report) -> Result<ControlFlow<()>, Fault> {
-        self.print(&|format, layout| match format {
-            Format::Text => text::render(report, layout),
-            Format::Json => json::line(report),
-        })
+    /// Takes a report. A reader that has gone away is no failure but a break: nobody wants the rest.
+    pub(super) fn write(&mut self, report: Report) -> Result<ControlFlow<()>, Fault> {
+        match self.format {
+            Format::Text => self.put(text::render(&report, self.layout).as_bytes()),
+            Format::Json => self.put(json::line(&report).as_bytes()),
+            Format::Pprof => {
+                self.kept.push(report);
+                Ok(ControlFlow::Continue(()))
+            }
+        }
+    }
+
+    /// Writes the document of all reports, in the formats that have one.
+    pub(super) fn finish(mut self) -> Result<(), Fault> {
+        let profile = Profile::of(&std::mem::take(&mut self.kept));
+        self.write_profile(&profile)
+    }
+
+    /// Writes a profile, in the formats that have a document of it.
+    pub(super) fn write_profile(mut self, profile: &Profile) -> Result<(), Fault> {
+        if let Some(format) = self.format.document() {
+            let _or_reader_gone = self.put(&export::document(profile, format))?;
+        }
+        Ok(())
     }
 
     /// Writes what is made for its format and layout.
@@ -60,7 +87,11 @@ impl Output {
         made: &dyn Fn(Format, text::Layout) -> String,
     ) -> Result<ControlFlow<()>, Fault> {
         let text = made(self.format, self.layout);
-        match self.sink.write_all(text.as_bytes()).and_then(|()| self.sink.flush()) {
+        self.put(text.as_bytes())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Fault> {
+        match self.sink.write_all(bytes).and_then(|()| self.sink.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
             other => other.map(ControlFlow::Continue).map_err(|error| {
                 Fault::new(
@@ -77,6 +108,15 @@ impl Output {
 /// Columns of the terminal on standard output.
 fn terminal_width() -> Option<usize> {
     crate::sys::terminal::columns()
+}
+
+fn not_for_terminals(format: Format) -> Fault {
+    Fault::new(
+        Status::Usage,
+        "cannot write the report to a terminal",
+        format!("the format {} is not text", format.name()),
+        format!("name a file: --output {}", format.usual_file()),
+    )
 }
 
 fn cannot_open(path: &Path, error: &io::Error) -> Fault {

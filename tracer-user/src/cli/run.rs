@@ -35,6 +35,7 @@ pub(super) fn run(arguments: &Run, global: &Global) -> Result<Outcome, Fault> {
         session.run(signals, &mut hand_on, &mut listener).await?;
         Ok::<_, Fault>(pid)
     })?;
+    output.finish()?;
     let ending = wait_for_end(pid.0).map_err(|error| {
         Fault::new(
             Status::Failed,

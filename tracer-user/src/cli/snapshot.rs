@@ -13,6 +13,7 @@ pub(super) fn snapshot(arguments: &Snapshot, global: &Global) -> Result<Outcome,
     let report = snapshot::take(&target, arguments.options())?;
     let mut output =
         Output::open(&arguments.output, arguments.force, arguments.format, global.color)?;
-    let _or_reader_gone = output.write(&report)?;
+    let _or_reader_gone = output.write(report)?;
+    output.finish()?;
     Ok(Outcome::Own(Status::Success))
 }

@@ -1,13 +1,16 @@
 //! What a person or a program reads.
 //!
 //! In: the ledger at an instant, its stacks named, and what is known of target, loss and cost. Out: a [`model::Report`], and it as text
-//! or JSON. The same input gives the same bytes.
+//! or JSON; of its call stacks a [`profile::Profile`], and it in the formats of other tools ([`export`]). The same input gives the same bytes.
 
 mod build;
+pub mod export;
 mod footer;
 pub mod json;
 mod mappings;
 pub mod model;
+pub mod profile;
+mod proto;
 mod stacks;
 mod table;
 pub mod text;

@@ -47,3 +47,16 @@ pub struct Frame {
 pub(crate) fn is_reply(line: &[u8]) -> bool {
     worker::parse_reply(line).is_ok()
 }
+
+impl Frame {
+    /// Whether more is known than a place in a module, which others may have a name for.
+    pub fn is_named(&self) -> bool {
+        self.module.as_deref().is_none_or(|module| self.function != nameless(module, self.offset))
+    }
+}
+
+/// `module+0xoffset`: what other tools can turn into a name where the symbols are.
+fn nameless(module: &str, address: u64) -> String {
+    let name = module.rsplit('/').next().unwrap_or(module);
+    format!("{name}+{address:#x}")
+}

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Frame;
 use super::debuginfod::Debuginfod;
 use super::module_names::{ModuleNames, Search};
 use super::protocol::{Answer, Name, Request, Usage};
 use super::worker::{Heard, Worker};
+use super::{Frame, nameless};
 use crate::target::{CodeLocation, ElfAddr, Module, ModuleId, ModuleTable, VirtAddr};
 
 /// Most addresses in one request: progress is shown, and events are read, between requests.
@@ -256,7 +256,11 @@ impl Symboliser {
                 (Some(names), Some(module)) if !names.is_empty() => {
                     names.into_iter().map(|name| named(module, *address, name)).collect()
                 }
-                (_, Some(module)) => vec![frame(module, *address, nameless(module, *address))],
+                (_, Some(module)) => vec![frame(
+                    module,
+                    *address,
+                    nameless(&module.path.to_string_lossy(), *address),
+                )],
                 (_, None) => vec![unknown_frame(VirtAddr(*address))],
             };
             self.known.insert(CodeLocation::InModule(id, ElfAddr(*address)), frames);
@@ -305,12 +309,6 @@ fn frame(module: &Module, address: u64, function: String) -> Frame {
         offset: address,
         inlined: false,
     }
-}
-
-/// `module+0xoffset`: what other tools can turn into a name where the symbols are.
-fn nameless(module: &Module, address: u64) -> String {
-    let name = module.path.file_name().unwrap_or(module.path.as_os_str());
-    format!("{}+{address:#x}", name.to_string_lossy())
 }
 
 /// Code generated at run time, or a stack that was read wrong.
