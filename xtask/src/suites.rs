@@ -19,7 +19,8 @@ const END_TO_END: &str = "e2e";
 /// The suite that takes tools of its own.
 const SYMBOLS: &str = "symbols";
 /// The suites that take releases of Go: workloads are built by them, profiles opened with their pprof.
-const GOLANG: [&str; 5] = ["golang", "golang_attach", "golang_goroutines", TORTURE, "pprof"];
+const GOLANG: [&str; 6] =
+    ["golang", "golang_attach", "golang_goroutines", TORTURE, "pprof", "diff"];
 /// The suite in which tracers come and go.
 const TORTURE: &str = "golang_torture";
 /// Tells that suite how often.

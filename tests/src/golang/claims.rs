@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::goroutines::GoroutineCounts;
-use super::profile::{Amounts, CodeLine, HeapProfile};
+use super::profile::{Amounts, CodeLine, HeapProfile, without_type_arguments};
 use crate::outlive::{Finished, command, finished};
 use crate::report::{Report, Site};
 
@@ -40,6 +40,15 @@ pub fn assert_claims(report: &Report, own: &HeapProfile, what: &str) {
 
 /// The sites of a report made with `--raw`.
 pub fn claims(report: &Report) -> HeapProfile {
+    claims_in(report, "raw_frames")
+}
+
+/// The sites of a report on a file.
+pub fn claims_of_file(report: &Report) -> HeapProfile {
+    claims_in(report, "frames")
+}
+
+fn claims_in(report: &Report, frames: &str) -> HeapProfile {
     let mut profile = HeapProfile::default();
     for site in report.sites() {
         let amounts = Amounts {
@@ -48,21 +57,21 @@ pub fn claims(report: &Report) -> HeapProfile {
             live_count: site.number("live_count"),
             live_bytes: site.number("live_bytes"),
         };
-        profile.add(&stack(site), amounts);
+        profile.add(&stack(site, frames), amounts);
     }
     profile
 }
 
-fn stack(site: Site<'_>) -> Vec<CodeLine> {
-    let frames = site.json["raw_frames"].as_array();
-    let frames = frames.unwrap_or_else(|| panic!("a site has no raw_frames: {}", site.json));
+fn stack(site: Site<'_>, name: &str) -> Vec<CodeLine> {
+    let frames = site.json[name].as_array();
+    let frames = frames.unwrap_or_else(|| panic!("a site has no {name}: {}", site.json));
     frames.iter().map(code_line).collect()
 }
 
 fn code_line(frame: &Value) -> CodeLine {
     let text = |name: &str| frame[name].as_str().unwrap_or_default().to_owned();
     let line = frame["line"].as_u64().unwrap_or_default();
-    CodeLine { function: text("function"), file: text("file"), line }
+    CodeLine { function: without_type_arguments(&text("function")), file: text("file"), line }
 }
 
 /// A number of the section `go` of a site.

@@ -165,7 +165,7 @@ fn shown(stack: &[CodeLine]) -> String {
 }
 
 /// Profiles name the types that a generic function is compiled for, since Go 1.21; tracebacks never do.
-fn without_type_arguments(function: &str) -> String {
+pub(super) fn without_type_arguments(function: &str) -> String {
     match (function.split_once('['), function.rsplit_once(']')) {
         (Some((before, _)), Some((_, after))) => format!("{before}[...]{after}"),
         _ => function.to_owned(),

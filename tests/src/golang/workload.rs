@@ -98,6 +98,11 @@ impl GoWorkload {
         self.workload.exit();
     }
 
+    /// One of its profiles, as it serves it.
+    pub fn get(&self, what: &str) -> Vec<u8> {
+        self.endpoint().get(what)
+    }
+
     fn endpoint(&self) -> &Endpoint {
         self.endpoint.as_ref().expect("the program serves its profiles")
     }

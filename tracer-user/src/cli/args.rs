@@ -1,11 +1,14 @@
 //! The words of the command line. Nothing of clap is seen beyond [`crate::cli`].
 
+mod files;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::allocators::named::NamedFunction;
+pub(super) use crate::cli::args::files::{Diff, ReportFile};
 use crate::cli::format::Format;
 use crate::fault::{Fault, Status};
 use crate::ledger::snapshot::Filter;
@@ -25,6 +28,8 @@ Examples:
   outlive goroutines 4242 -d 1m           which go statements started more than ended within a minute
   outlive goroutines 4242 --never-wake    which goroutines wait for what cannot happen any more
   outlive run -- ./server --port 8080     from the first allocation on
+  outlive report heap.pb.gz               a heap profile that a Go service served, or outlive wrote
+  outlive diff before.pb.gz after.pb.gz   what grew between two of them
   outlive doctor 4242                     can this process be traced, and how well
 
 Exit status: 0 ok, 1 failed, 2 usage, 3 not allowed here, 4 no such target or nothing in it to trace,
@@ -71,6 +76,11 @@ pub(super) enum Command {
     Snapshot(Snapshot),
     /// Tell what the goroutines of a Go process do or wait for, by creation site: no probes
     Goroutines(Goroutines),
+    /// Report a profile that was written to a file, or convert it to another format
+    #[command(visible_alias = "export")]
+    Report(ReportFile),
+    /// Tell what grew between two profiles, by call site
+    Diff(Diff),
     /// Tell whether this host and a process can be traced, how well, and what to do about it
     Doctor(Doctor),
     /// Read debug information for the process that started this one
@@ -219,13 +229,25 @@ pub(super) struct Trace {
     live_capacity: u32,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Sort {
     Live,
     Count,
     Growth,
     Age,
     Allocated,
+}
+
+impl Sort {
+    fn key(self) -> SortKey {
+        match self {
+            Self::Live => SortKey::Live,
+            Self::Count => SortKey::Count,
+            Self::Growth => SortKey::Growth,
+            Self::Age => SortKey::Age,
+            Self::Allocated => SortKey::Allocated,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -298,13 +320,6 @@ impl Trace {
             None if self.exact => Selection::Exact,
             None => default,
         };
-        let sort = match self.sort {
-            Sort::Live => SortKey::Live,
-            Sort::Count => SortKey::Count,
-            Sort::Growth => SortKey::Growth,
-            Sort::Age => SortKey::Age,
-            Sort::Allocated => SortKey::Allocated,
-        };
         Ok(TraceOptions {
             selection,
             max_overhead: match self.max_overhead {
@@ -333,7 +348,11 @@ impl Trace {
                 min_size_bytes: self.min_size.map(|size| size.bytes),
                 max_size_bytes: self.max_size.map(|size| size.bytes),
             },
-            report: report::Options { sort, top: self.format.top(self.top), raw: self.raw },
+            report: report::Options {
+                sort: self.sort.key(),
+                top: self.format.top(self.top),
+                raw: self.raw,
+            },
         })
     }
 }

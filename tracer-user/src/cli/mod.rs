@@ -2,10 +2,12 @@
 
 pub mod args;
 mod attach;
+mod diff;
 mod format;
 mod goroutines;
 mod naming_bar;
 mod output;
+mod report;
 mod run;
 mod signals;
 mod snapshot;
@@ -38,6 +40,8 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run::run(&run, &arguments.global),
         Command::Snapshot(snapshot) => snapshot::snapshot(&snapshot, &arguments.global),
         Command::Goroutines(snapshot) => goroutines::goroutines(&snapshot, &arguments.global),
+        Command::Report(file) => report::report(&file, &arguments.global),
+        Command::Diff(files) => diff::diff(&files, &arguments.global),
         Command::Doctor(doctor) => {
             crate::doctor::examine(doctor.pid, doctor.json).map(Outcome::Own)
         }

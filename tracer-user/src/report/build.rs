@@ -142,6 +142,7 @@ pub fn build(input: ReportInput<'_>) -> Report {
         .map(|mappings| mappings::add(mappings, input.options, input.stack, &mut sites));
     Report {
         schema: SCHEMA,
+        file: None,
         target: input.target,
         window: Window {
             start: humantime::format_rfc3339_millis(input.start).to_string(),

@@ -5,6 +5,12 @@ use super::text::{Layout, printable};
 use crate::units::{human_age, human_count, human_percent, human_size};
 
 pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
+    let notices = report.loss.notices.iter();
+    let notices = notices.map(|notice| format!("note       {}", printable(notice)));
+    // A file has its losses and costs, if it knows of them, in its comments.
+    if report.file.is_some() {
+        return notices.collect();
+    }
     let lost = lost(&report.loss);
     let lost =
         if lost.is_empty() { "nothing".to_owned() } else { layout.warning(&lost.join("; ")) };
@@ -13,8 +19,7 @@ pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
         lines.push(format!("inherited  {}", inherited(report)));
     }
     lines.push(format!("cost       {}", cost(report)));
-    let notices = report.loss.notices.iter();
-    lines.extend(notices.map(|notice| format!("note       {}", printable(notice))));
+    lines.extend(notices);
     lines
 }
 

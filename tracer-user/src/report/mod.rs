@@ -4,8 +4,10 @@
 //! or JSON; of its call stacks a [`profile::Profile`], and it in the formats of other tools ([`export`]). The same input gives the same bytes.
 
 mod build;
+pub mod diff;
 pub mod export;
 mod footer;
+pub mod import;
 pub mod json;
 mod mappings;
 pub mod model;

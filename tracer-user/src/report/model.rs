@@ -6,12 +6,17 @@ use serde::Serialize;
 
 /// The name and version of the contract.
 pub const SCHEMA: &str = "outlive/1";
+/// The time of a file that does not tell any.
+pub const NO_TIME: &str = "1970-01-01T00:00:00Z";
 
 /// A report on one process.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: &'static str,
+    /// The file that the numbers are from, when nothing was traced for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// The process.
     pub target: TargetSection,
     /// The time observed.
@@ -39,12 +44,17 @@ impl Report {
     pub fn is_instant(&self) -> bool {
         self.window.start == self.window.end
     }
+
+    /// Whether it is known of when it is: a file may not tell.
+    pub fn has_time(&self) -> bool {
+        self.window.end != NO_TIME
+    }
 }
 
 /// The process a report is on.
 #[derive(Clone, Debug, Serialize)]
 pub struct TargetSection {
-    /// Process id.
+    /// Process id; 0 when a file does not tell.
     pub pid: u32,
     /// Name of its main thread.
     pub comm: String,
@@ -52,7 +62,7 @@ pub struct TargetSection {
     pub exe: String,
     /// The program's build id.
     pub build_id: Option<String>,
-    /// `native` or `go`.
+    /// `native` or `go`; `unknown` when a file does not tell.
     pub kind: &'static str,
     /// Version of the Go toolchain that built it.
     pub go_version: Option<String>,
@@ -82,7 +92,8 @@ pub struct Window {
 /// How allocations were chosen.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sampling {
-    /// `exact`, `poisson`, `usdt`: by the process itself, or `go-runtime`: by its Go runtime.
+    /// `exact`, `poisson`, `usdt`: by the process itself, or `go-runtime`: by its Go runtime. Of a file: `exact`, `pprof`: it says how,
+    /// or `unknown`.
     pub mode: &'static str,
     /// Mean bytes between samples at the end; 0 where every allocation is recorded, and where it is not known.
     pub mean_bytes: u64,
@@ -93,7 +104,7 @@ pub struct Sampling {
 impl Sampling {
     /// Whether numbers are estimates.
     pub fn is_estimate(&self) -> bool {
-        self.mode != "exact"
+        !matches!(self.mode, "exact" | "unknown")
     }
 }
 

@@ -4,7 +4,9 @@
 //! written from.
 
 use std::collections::HashMap;
+use std::time::{Duration, UNIX_EPOCH};
 
+use super::build::Sort;
 use super::model::{Report, Site, TargetSection};
 use crate::symbolise::Frame;
 use crate::units::human_size;
@@ -40,7 +42,7 @@ impl Frames {
 }
 
 /// Blocks and their bytes, allocated and live.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Amounts {
     /// Blocks allocated.
     pub allocated_count: u64,
@@ -95,6 +97,8 @@ pub struct Profile {
     pub end_ns: u64,
     /// The time observed, seconds; 0 for an instant.
     pub seconds: f64,
+    /// How allocations were chosen: the contract's word.
+    pub mode: &'static str,
     /// Mean bytes between samples; 0 when everything is recorded, or nothing is known of it.
     pub mean_bytes: u64,
     /// What a reader must know: where it is from, how it was sampled, what was lost.
@@ -128,6 +132,7 @@ impl Profile {
         }
         self.end_ns = self.end_ns.max(unix_ns(&report.window.end));
         self.seconds = self.seconds.max(report.window.seconds);
+        self.mode = report.sampling.mode;
         self.mean_bytes = self.mean_bytes.max(report.sampling.mean_bytes);
         self.notices.extend(notices(report));
     }
@@ -143,6 +148,35 @@ impl Profile {
     /// The sum of all sites.
     pub fn totals(&self) -> Amounts {
         self.sites.iter().fold(Amounts::default(), |sum, site| sum.plus(site.amounts))
+    }
+
+    /// Keeps the largest sites only; a notice tells how many there are besides.
+    pub fn keep_top(&mut self, sort: Sort, top: usize) {
+        let omitted = self.sites.len().saturating_sub(top);
+        if omitted > 0 {
+            self.sites = self.ordered(sort).into_iter().take(top).cloned().collect();
+            self.notices.push(format!("{omitted} sites beyond --top are left out"));
+        }
+    }
+
+    /// The sites, largest first; equal ones in the order they are in.
+    pub fn ordered(&self, sort: Sort) -> Vec<&ProfileSite> {
+        let key = |site: &ProfileSite| match sort {
+            // Of an instant there is no growth.
+            Sort::Live | Sort::Growth => site.amounts.live_bytes as f64,
+            Sort::Count => site.amounts.live_count as f64,
+            Sort::Age => site.oldest_age_s.unwrap_or(0.0),
+            Sort::Allocated => site.amounts.allocated_bytes as f64,
+        };
+        let mut order: Vec<_> = self.sites.iter().collect();
+        order.sort_by(|a, b| key(b).total_cmp(&key(a)));
+        order
+    }
+
+    /// The instant of what is live, RFC 3339, if it is known.
+    pub fn time(&self) -> Option<String> {
+        let time = UNIX_EPOCH + Duration::from_nanos(self.end_ns);
+        (self.end_ns > 0).then(|| humantime::format_rfc3339_millis(time).to_string())
     }
 
     /// What a person calls a process, where there are several.
@@ -163,7 +197,7 @@ fn amounts(site: &Site) -> Amounts {
 
 fn unix_ns(time: &str) -> u64 {
     let since = humantime::parse_rfc3339(time).ok().and_then(|time| {
-        let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+        let since = time.duration_since(UNIX_EPOCH).ok()?;
         u64::try_from(since.as_nanos()).ok()
     });
     since.unwrap_or(0)

@@ -28,8 +28,10 @@ const LIBRARY_FILES: [&str; 6] = ["libc.so", "libc-", "libstdc++", "libc++", "ld
 
 pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
     let mut lines = Vec::new();
-    let with_stacks =
-        report.sites.iter().filter(|site| !site.frames.is_empty() && site.live_count > 0);
+    let with_stacks = report
+        .sites
+        .iter()
+        .filter(|site| !site.frames.is_empty() && site.live_count.max(site.live_bytes) > 0);
     for site in with_stacks {
         if lines.is_empty() {
             lines.push("stacks, from the allocation outwards:".to_owned());
@@ -54,15 +56,22 @@ fn heading(site: &Site, sampled: bool, layout: Layout) -> String {
     } else {
         String::new()
     };
+    let freed = if site.allocated_count == 0 {
+        String::new()
+    } else {
+        format!(
+            ", {} of {} {}",
+            human_count(site.freed_count as f64),
+            human_count(site.allocated_count as f64),
+            if site.kind == "mapping" { "unmapped" } else { "freed" },
+        )
+    };
     format!(
-        "  {}  {}{interval}{}{}, {} of {} {}",
+        "  {}  {}{interval}{}{}{freed}",
         layout.bold(&format!("#{}", site.rank)),
         human_size(site.live_bytes as f64),
         site.type_name.as_ref().map_or_else(String::new, |name| format!(", {}", printable(name))),
         growth(site),
-        human_count(site.freed_count as f64),
-        human_count(site.allocated_count as f64),
-        if site.kind == "mapping" { "unmapped" } else { "freed" },
     )
 }
 
@@ -77,7 +86,7 @@ fn growth(site: &Site) -> String {
     }
 }
 
-fn frame_lines(frames: &[Frame], layout: Layout) -> Vec<String> {
+pub(super) fn frame_lines(frames: &[Frame], layout: Layout) -> Vec<String> {
     let mut lines: Vec<_> =
         frames.iter().take(MAX_SHOWN).map(|frame| frame_line(frame, layout)).collect();
     if frames.len() > MAX_SHOWN {
@@ -92,7 +101,12 @@ fn frame_line(frame: &Frame, layout: Layout) -> String {
     let place = match (&frame.file, frame.line) {
         (Some(file), Some(line)) => format!("{}:{line}", printable(file)),
         (Some(file), None) => printable(file),
-        (None, _) => printable(frame.module.as_deref().unwrap_or("code in no file")),
+        (None, _) => match &frame.module {
+            Some(module) => printable(module),
+            None if frame.offset > 0 => "code in no file".to_owned(),
+            // Folded stacks have functions only.
+            None => return format!("      {function}{inlined}"),
+        },
     };
     format!("      {function}{inlined}  {}", layout.dim(&place))
 }

@@ -37,6 +37,16 @@ const OBJECTS: Words = Words {
     quiet: "all objects freed",
 };
 
+/// Of a profile that was read from a file.
+const READ: Words = Words {
+    kind: "allocation",
+    live: "LIVE",
+    count: "BLOCKS",
+    place: "ALLOCATED IN",
+    nothing: "nothing in it is live",
+    quiet: "nothing live",
+};
+
 const MAPPINGS: Words = Words {
     kind: "mapping",
     live: "MAPPED",
@@ -49,7 +59,11 @@ const MAPPINGS: Words = Words {
 /// The table of allocations.
 pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
     let sampled = report.sampling.is_estimate();
-    let words = if report.is_instant() { &OBJECTS } else { &ALLOCATIONS };
+    let words = match (&report.file, report.is_instant()) {
+        (Some(_), _) => &READ,
+        (None, true) => &OBJECTS,
+        (None, false) => &ALLOCATIONS,
+    };
     table(report, words, sampled, report.sites_omitted, layout)
 }
 
@@ -58,6 +72,9 @@ pub(super) fn mapping_lines(report: &Report, layout: Layout) -> Vec<String> {
     let Some(mappings) = &report.mappings else { return Vec::new() };
     let mut lines = vec![String::new()];
     lines.extend(table(report, &MAPPINGS, false, mappings.sites_omitted, layout));
+    if report.file.is_some() {
+        return lines;
+    }
     lines.push(layout.dim(&format!(
         "mapped {} in {} mappings; beside them {} by the allocator for its blocks, {} of files only read",
         human_size(mappings.live_bytes as f64),
@@ -104,7 +121,9 @@ fn table(
 
 /// A site of which nothing is live and nothing changes tells nothing.
 fn is_shown(site: &Site) -> bool {
-    site.live_count > 0 || site.growth_bytes_per_s.is_some_and(|growth| growth != 0.0)
+    site.live_bytes > 0
+        || site.live_count > 0
+        || site.growth_bytes_per_s.is_some_and(|growth| growth != 0.0)
 }
 
 fn omitted(words: &Words, beyond_top: usize, quiet: usize) -> String {
@@ -144,7 +163,9 @@ fn cells(site: &Site, columns: Columns) -> Vec<String> {
     if columns.sampled {
         cells.push(relative_error(site));
     }
-    cells.push(human_count(site.live_count as f64));
+    // A file may not tell how many there are.
+    let is_counted = site.live_count > 0 || site.live_bytes == 0;
+    cells.push(if is_counted { human_count(site.live_count as f64) } else { "-".to_owned() });
     if columns.timed {
         cells.extend([age(site.oldest_age_s), age(site.median_age_s), growth(site)]);
     }
@@ -180,7 +201,7 @@ pub(super) fn rate(bytes_per_s: f64) -> String {
     format!("{sign}{}/s", human_size(bytes_per_s))
 }
 
-fn widths(rows: &[Vec<String>]) -> Vec<usize> {
+pub(super) fn widths(rows: &[Vec<String>]) -> Vec<usize> {
     let mut widths = Vec::new();
     for row in rows {
         widths.resize(widths.len().max(row.len()), 0);
@@ -192,7 +213,7 @@ fn widths(rows: &[Vec<String>]) -> Vec<usize> {
 }
 
 /// Cells to the right of their columns, two blanks after each.
-fn aligned(row: &[String], widths: &[usize]) -> String {
+pub(super) fn aligned(row: &[String], widths: &[usize]) -> String {
     let cells = row.iter().zip(widths);
     cells.fold(String::new(), |line, (cell, width)| line + &format!("{cell:>width$}  "))
 }

@@ -48,14 +48,10 @@ pub fn render(report: &Report, layout: Layout) -> String {
 
 fn header(report: &Report, layout: Layout) -> Vec<String> {
     let target = &report.target;
-    let by = if report.sampling.mode == "go-runtime" { " by the Go runtime" } else { "" };
-    let sampling = match (report.sampling.mode, report.sampling.mean_bytes) {
-        ("usdt", _) => "sampled by the process itself (USDT), ± is 95 %".to_owned(),
-        (_, 0) => format!("every allocation recorded{by}"),
-        (_, mean) => {
-            format!("sampled{by}: one in {} on average, ± is 95 %", human_size(mean as f64))
-        }
-    };
+    if let Some(file) = &report.file {
+        return header_of_file(file, report, layout);
+    }
+    let sampling = sampling(report);
     let window = if report.is_instant() {
         "a snapshot, without probes".to_owned()
     } else {
@@ -65,7 +61,6 @@ fn header(report: &Report, layout: Layout) -> Vec<String> {
         Some(limit) => format!(" of at most {}", human_size(limit as f64)),
         None => String::new(),
     };
-    let totals = &report.totals;
     let as_of = report.window.frees_seen_s.map_or_else(String::new, |seconds| {
         let text = format!(" after {}, when frees were last seen", human_age(seconds));
         layout.warning(&text)
@@ -80,10 +75,37 @@ fn header(report: &Report, layout: Layout) -> Vec<String> {
         format!("{window}; {sampling}"),
         format!(
             "{}{as_of}; resident {}{limit}",
-            in_use(totals, layout),
+            in_use(&report.totals, layout),
             human_size(report.memory.rss_bytes as f64)
         ),
     ]
+}
+
+/// What a file was made of, and when.
+fn header_of_file(file: &str, report: &Report, layout: Layout) -> Vec<String> {
+    let target = &report.target;
+    let mut process = printable(&target.exe);
+    if target.pid != 0 {
+        process = format!("{} (PID {})  {process}", printable(&target.comm), target.pid);
+    }
+    let at = if report.has_time() { format!("of {}; ", report.window.end) } else { String::new() };
+    vec![
+        format!("{}  {process}", layout.bold(&printable(file))).trim_end().to_owned(),
+        format!("{at}{}", sampling(report)),
+        in_use(&report.totals, layout),
+    ]
+}
+
+fn sampling(report: &Report) -> String {
+    let by = if report.sampling.mode == "go-runtime" { " by the Go runtime" } else { "" };
+    match (report.sampling.mode, report.sampling.mean_bytes) {
+        ("usdt", _) => "sampled by the process itself (USDT), ± is 95 %".to_owned(),
+        ("unknown", _) => "whether it was sampled is not known".to_owned(),
+        (_, 0) => format!("every allocation recorded{by}"),
+        (_, mean) => {
+            format!("sampled{by}: one in {} on average, ± is 95 %", human_size(mean as f64))
+        }
+    }
 }
 
 /// How much is live. A Go runtime tells what was in use after its last collection, and what is now, garbage included.
@@ -91,6 +113,7 @@ fn in_use(totals: &Totals, layout: Layout) -> String {
     let bytes = layout.bold(&human_size(totals.live_bytes as f64));
     let count = human_count(totals.live_count as f64);
     match totals.now_bytes {
+        None if totals.live_count == 0 && totals.live_bytes > 0 => format!("live {bytes}"),
         None => format!("live {bytes} in {count} blocks"),
         Some(now) => format!(
             "in use {bytes} in {count} objects after the last collection, {} now",

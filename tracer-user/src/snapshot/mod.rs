@@ -102,6 +102,7 @@ fn report(
     let truncated_stacks = truncated_stacks.count() as u64;
     Report {
         schema: SCHEMA,
+        file: None,
         target: target_section(target, process),
         window: Window { start: at.clone(), end: at, seconds: 0.0, frees_seen_s: None },
         sampling: Sampling { mode: "go-runtime", mean_bytes, mean_bytes_at_start: mean_bytes },

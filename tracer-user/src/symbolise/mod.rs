@@ -56,7 +56,7 @@ impl Frame {
 }
 
 /// `module+0xoffset`: what other tools can turn into a name where the symbols are.
-fn nameless(module: &str, address: u64) -> String {
+pub fn nameless(module: &str, address: u64) -> String {
     let name = module.rsplit('/').next().unwrap_or(module);
     format!("{name}+{address:#x}")
 }

@@ -4,6 +4,8 @@
 
 mod pprof;
 
+pub(super) use pprof::NO_STACK;
+
 use super::profile::Profile;
 
 /// A format of another tool.

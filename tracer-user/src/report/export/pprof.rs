@@ -26,7 +26,7 @@ const SAMPLE_TYPES: [(&str, &str); 4] = [
 ];
 const DEFAULT_SAMPLE_TYPE: &str = "inuse_space";
 /// The function of a stack that was not kept.
-pub(crate) const NO_STACK: &str = "[stack not kept]";
+pub(in crate::report) const NO_STACK: &str = "[stack not kept]";
 
 /// The profile in pprof's format, compressed.
 pub(super) fn document(profile: &Profile) -> Vec<u8> {

@@ -1,0 +1,94 @@
+//! The words of the commands that read files.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Sort;
+use crate::cli::format::Format;
+use crate::fault::{Fault, Status};
+use crate::report::Options;
+use crate::units::Size;
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  outlive report heap.pb.gz                     what it holds, by call site
+  outlive report heap.pb.gz -s allocated -n 20  what allocated most
+  outlive report heap.pb.gz -f json             the same as data
+  curl -s http://svc:6060/debug/pprof/heap | outlive report -";
+
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  outlive diff monday.pb.gz friday.pb.gz
+  outlive diff -f json before.pb.gz after.pb.gz
+  outlive diff --fail-above 10MiB before.pb.gz after.pb.gz || echo 'it grew'";
+
+/// Flags of `outlive report`.
+#[derive(Debug, Args)]
+#[command(after_help = REPORT_EXAMPLES)]
+pub(in crate::cli) struct ReportFile {
+    /// A heap profile in pprof's format, or folded stacks; - is standard input
+    #[arg(value_name = "FILE")]
+    pub(in crate::cli) file: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) written: Written,
+    /// Order of the sites
+    #[arg(short, long, value_enum, default_value_t = Sort::Live, env = "OUTLIVE_SORT")]
+    sort: Sort,
+}
+
+/// Flags of `outlive diff`.
+#[derive(Debug, Args)]
+#[command(after_help = DIFF_EXAMPLES)]
+pub(in crate::cli) struct Diff {
+    /// The earlier profile
+    #[arg(value_name = "BEFORE")]
+    pub(in crate::cli) before: PathBuf,
+    /// The later profile
+    #[arg(value_name = "AFTER")]
+    pub(in crate::cli) after: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) written: Written,
+    /// End with status 10 when live bytes grew by more than this, at one site or in all
+    #[arg(long, value_name = "SIZE", env = "OUTLIVE_FAIL_ABOVE")]
+    pub(in crate::cli) fail_above: Option<Size>,
+}
+
+/// Where a report goes, and how.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Written {
+    /// Where the report goes; - is standard output
+    #[arg(short, long, value_name = "FILE", default_value = "-", env = "OUTLIVE_OUTPUT")]
+    pub(in crate::cli) output: PathBuf,
+    /// Overwrite the output file
+    #[arg(long)]
+    pub(in crate::cli) force: bool,
+    /// Format of the report
+    #[arg(short, long, value_enum, default_value_t = Format::Text, env = "OUTLIVE_FORMAT")]
+    pub(in crate::cli) format: Format,
+    /// Sites shown, 0 for all [default: 10 in text and json, else all]
+    #[arg(short = 'n', long, value_name = "N", env = "OUTLIVE_TOP")]
+    top: Option<usize>,
+}
+
+impl ReportFile {
+    /// How it is reported. Fails for an order that a file has nothing for.
+    pub(in crate::cli) fn options(&self) -> Result<Options, Fault> {
+        if self.sort == Sort::Growth {
+            return Err(Fault::new(
+                Status::Usage,
+                "cannot sort by growth",
+                "a profile is of an instant",
+                "compare two profiles: outlive diff BEFORE AFTER",
+            ));
+        }
+        Ok(Options { sort: self.sort.key(), top: self.written.top(), raw: false })
+    }
+}
+
+impl Written {
+    /// Most sites.
+    pub(in crate::cli) fn top(&self) -> usize {
+        self.format.top(self.top)
+    }
+}

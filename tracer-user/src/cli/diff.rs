@@ -1,0 +1,40 @@
+//! `outlive diff`: what grew between two profiles.
+
+use std::path::Path;
+
+use crate::cli::Outcome;
+use crate::cli::args::{Diff, Global};
+use crate::cli::format::Format;
+use crate::cli::output::Output;
+use crate::cli::report::{name, read};
+use crate::fault::{Fault, Status};
+use crate::report::diff;
+
+/// Runs the command.
+pub(super) fn diff(arguments: &Diff, global: &Global) -> Result<Outcome, Fault> {
+    let written = &arguments.written;
+    written.format.require_plain("diff")?;
+    if [&arguments.before, &arguments.after].into_iter().all(|path| path == Path::new("-")) {
+        return Err(Fault::new(
+            Status::Usage,
+            "cannot compare",
+            "both profiles are to come from standard input",
+            "name a file for one of them",
+        ));
+    }
+    let (before, after) = (read(&arguments.before)?, read(&arguments.after)?);
+    let names = [name(&arguments.before), name(&arguments.after)];
+    let report = diff::compare(&before, &after, names, written.top());
+    let mut output = Output::open(&written.output, written.force, written.format, global.color)?;
+    let _or_reader_gone = output.print(&|format, layout| match format {
+        Format::Json => diff::json(&report),
+        _ => diff::text::render(&report, layout),
+    })?;
+    if let Some(limit) = arguments.fail_above
+        && let Some(why) = report.growth_above(limit)
+    {
+        eprintln!("outlive: {why}");
+        return Ok(Outcome::Own(Status::Exceeded));
+    }
+    Ok(Outcome::Own(Status::Success))
+}

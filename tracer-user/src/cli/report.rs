@@ -1,0 +1,58 @@
+//! `outlive report`: what a file holds, as a report or in another format.
+
+use std::fs::File;
+use std::io::stdin;
+use std::path::Path;
+
+use crate::cli::Outcome;
+use crate::cli::args::{Global, ReportFile};
+use crate::cli::output::Output;
+use crate::fault::{Fault, Status};
+use crate::report::import::{self, ImportError};
+use crate::report::profile::Profile;
+
+/// What standard input is called.
+const STANDARD_INPUT: &str = "standard input";
+
+/// Runs the command.
+pub(super) fn report(arguments: &ReportFile, global: &Global) -> Result<Outcome, Fault> {
+    let options = arguments.options()?;
+    let written = &arguments.written;
+    let mut profile = read(&arguments.file)?;
+    let mut output = Output::open(&written.output, written.force, written.format, global.color)?;
+    if written.format.document().is_some() {
+        profile.keep_top(options.sort, options.top);
+        output.write_profile(&profile)?;
+    } else {
+        let report = import::report(&profile, &name(&arguments.file), options);
+        let _or_reader_gone = output.write(report)?;
+    }
+    Ok(Outcome::Own(Status::Success))
+}
+
+/// Reads a profile; `-` is standard input.
+pub(super) fn read(path: &Path) -> Result<Profile, Fault> {
+    let name = name(path);
+    let profile = if path == Path::new("-") {
+        import::read(stdin().lock(), &name)
+    } else {
+        File::open(path).map_err(ImportError::from).and_then(|file| import::read(file, &name))
+    };
+    profile.map_err(|error| {
+        let remedy = match error {
+            ImportError::Unreadable(_) => "name a file that exists and that you may read",
+            ImportError::NotOfMemory(_) => {
+                "take a heap profile: /debug/pprof/heap of a Go service, or outlive attach PID -f pprof"
+            }
+            ImportError::TooLarge | ImportError::Damaged(_) | ImportError::Difference => {
+                "name a heap profile in pprof's format (outlive attach PID -f pprof), or folded stacks"
+            }
+        };
+        Fault::new(Status::Failed, format!("cannot report {name}"), error.to_string(), remedy)
+    })
+}
+
+/// What people call a file.
+pub(super) fn name(path: &Path) -> String {
+    if path == Path::new("-") { STANDARD_INPUT.to_owned() } else { path.display().to_string() }
+}
