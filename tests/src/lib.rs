@@ -15,6 +15,7 @@
 //! | [`workload`] | a running workload, and the conversation with it |
 //! | [`outlive`] | a running `outlive`, and how it ended |
 //! | [`report`] | a JSON report, and what tests assert of it |
+//! | [`browser`] | a page in a real browser |
 //! | [`pprof`] | a profile in pprof's format, the rules of its readers, and `go tool pprof` |
 //! | [`golang`] | Go programs, and what they tell of themselves |
 //!
@@ -32,6 +33,7 @@
 )]
 
 pub mod allocators;
+pub mod browser;
 pub mod capture;
 pub mod code;
 pub mod compiler;

@@ -36,7 +36,7 @@ const SERVERS: [&str; 9] = [
 ];
 
 /// What each suite needs.
-const NEEDS: [Packages; 4] = [
+const NEEDS: [Packages; 5] = [
     Packages {
         suite: "allocators",
         folder: "allocators",
@@ -63,6 +63,7 @@ const NEEDS: [Packages; 4] = [
         names: &SERVERS,
     },
     Packages { suite: "usdt", folder: "usdt", release: RELEASE, names: &["systemtap-sdt-dev"] },
+    Packages { suite: "formats", folder: "formats", release: RELEASE, names: &["valgrind"] },
 ];
 
 /// Fetches what a suite needs, the first time.

@@ -35,6 +35,12 @@ Examples:
 Exit status: 0 ok, 1 failed, 2 usage, 3 not allowed here, 4 no such target or nothing in it to trace,
 5 lost more than --max-loss, 10 a threshold was exceeded. `run` ends with its program's status.";
 
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  outlive completions bash > /etc/bash_completion.d/outlive
+  outlive completions zsh > /usr/local/share/zsh/site-functions/_outlive
+  outlive completions fish > ~/.config/fish/completions/outlive.fish";
+
 /// Names the allocations that outlive their welcome in a running process.
 #[derive(Debug, Parser)]
 #[command(name = "outlive", version, about, after_help = EXAMPLES)]
@@ -83,6 +89,20 @@ pub(super) enum Command {
     Diff(Diff),
     /// Tell whether this host and a process can be traced, how well, and what to do about it
     Doctor(Doctor),
+    /// Print what completes the words of this command line in a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, of all or of one command
+    #[command(after_help = "Example:\n  outlive man attach | man -l -")]
+    Man {
+        /// The command
+        #[arg(value_name = "COMMAND")]
+        command: Option<String>,
+    },
     /// Read debug information for the process that started this one
     #[command(name = crate::symbolise::WORKER_COMMAND, hide = true)]
     SymboliseWorker,

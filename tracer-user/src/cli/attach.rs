@@ -30,7 +30,8 @@ pub(super) fn attach(arguments: &Attach, global: &Global) -> Result<Outcome, Fau
     let selection = Selection::Poisson { mean_bytes: DEFAULT_MEAN_BYTES };
     let options = trace.options(selection, Some(DEFAULT_OVERHEAD))?;
     let targets = pids.into_iter().map(Target::open).collect::<Result<Vec<_>, _>>()?;
-    let mut output = Output::open(&trace.output, trace.force, trace.format, global.color)?;
+    let output = Output::open(&trace.output, trace.force, trace.format, global.color)?;
+    let mut output = output.sorted_by(options.report.sort);
     let mut lost = 0;
     runtime()?.block_on(async {
         let signals = signals::ending()?;

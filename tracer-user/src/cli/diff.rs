@@ -13,7 +13,7 @@ use crate::report::diff;
 /// Runs the command.
 pub(super) fn diff(arguments: &Diff, global: &Global) -> Result<Outcome, Fault> {
     let written = &arguments.written;
-    written.format.require_plain("diff")?;
+    require_difference(written.format)?;
     if [&arguments.before, &arguments.after].into_iter().all(|path| path == Path::new("-")) {
         return Err(Fault::new(
             Status::Usage,
@@ -26,9 +26,11 @@ pub(super) fn diff(arguments: &Diff, global: &Global) -> Result<Outcome, Fault> 
     let names = [name(&arguments.before), name(&arguments.after)];
     let report = diff::compare(&before, &after, names, written.top());
     let mut output = Output::open(&written.output, written.force, written.format, global.color)?;
-    let _or_reader_gone = output.print(&|format, layout| match format {
-        Format::Json => diff::json(&report),
-        _ => diff::text::render(&report, layout),
+    let _or_reader_gone = output.put_made(&|format, layout| match format {
+        Format::Json => diff::json(&report).into_bytes(),
+        Format::Folded => diff::folded(&before, &after).into_bytes(),
+        Format::Flamegraph => diff::flamegraph(&before, &after),
+        _ => diff::text::render(&report, layout).into_bytes(),
     })?;
     if let Some(limit) = arguments.fail_above
         && let Some(why) = report.growth_above(limit)
@@ -37,4 +39,17 @@ pub(super) fn diff(arguments: &Diff, global: &Global) -> Result<Outcome, Fault> 
         return Ok(Outcome::Own(Status::Exceeded));
     }
     Ok(Outcome::Own(Status::Success))
+}
+
+/// Fails for formats that have no form of a difference.
+fn require_difference(format: Format) -> Result<(), Fault> {
+    if matches!(format, Format::Text | Format::Json | Format::Folded | Format::Flamegraph) {
+        return Ok(());
+    }
+    Err(Fault::new(
+        Status::Usage,
+        "cannot write the difference",
+        format!("it has no form in the format {}", format.name()),
+        "use --format text, json, folded or flamegraph",
+    ))
 }

@@ -17,6 +17,18 @@ pub(super) enum Format {
     Json,
     /// For `go tool pprof`, Pyroscope, Parca: a gzipped protocol buffer
     Pprof,
+    /// A stack a line with one number, for flame graphs
+    Folded,
+    /// A site a line, for spreadsheets
+    Csv,
+    /// For speedscope.app
+    Speedscope,
+    /// For the viewer of valgrind's DHAT
+    Dhat,
+    /// A picture (SVG) to search and zoom in a browser
+    Flamegraph,
+    /// A page to search and zoom in a browser, without a network
+    Html,
 }
 
 impl Format {
@@ -25,6 +37,12 @@ impl Format {
         match self {
             Self::Text | Self::Json => None,
             Self::Pprof => Some(export::Format::Pprof),
+            Self::Folded => Some(export::Format::Folded),
+            Self::Csv => Some(export::Format::Csv),
+            Self::Speedscope => Some(export::Format::Speedscope),
+            Self::Dhat => Some(export::Format::Dhat),
+            Self::Flamegraph => Some(export::Format::Flamegraph),
+            Self::Html => Some(export::Format::Html),
         }
     }
 
@@ -39,6 +57,12 @@ impl Format {
             Self::Text => "report.txt",
             Self::Json => "report.json",
             Self::Pprof => "heap.pb.gz",
+            Self::Folded => "heap.folded",
+            Self::Csv => "heap.csv",
+            Self::Speedscope => "heap.speedscope.json",
+            Self::Dhat => "dhat-heap.json",
+            Self::Flamegraph => "heap.svg",
+            Self::Html => "heap.html",
         }
     }
 

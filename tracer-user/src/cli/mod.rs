@@ -5,6 +5,7 @@ mod attach;
 mod diff;
 mod format;
 mod goroutines;
+mod manual;
 mod naming_bar;
 mod output;
 mod report;
@@ -45,6 +46,8 @@ pub fn main() -> ExitCode {
         Command::Doctor(doctor) => {
             crate::doctor::examine(doctor.pid, doctor.json).map(Outcome::Own)
         }
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { command } => manual::man(command.as_deref()),
         Command::SymboliseWorker => work(),
     };
     match outcome {

@@ -10,6 +10,8 @@ use std::path::Path;
 use crate::cli::args::Colour;
 use crate::cli::format::Format;
 use crate::fault::{Fault, Status};
+use crate::report::Sort;
+use crate::report::export::Metric;
 use crate::report::model::Report;
 use crate::report::profile::Profile;
 use crate::report::{export, json, text};
@@ -19,6 +21,8 @@ pub(super) struct Output {
     sink: Box<dyn Write>,
     format: Format,
     layout: text::Layout,
+    /// What formats with one number show.
+    metric: Metric,
     /// Reports of the document that is written last.
     kept: Vec<Report>,
 }
@@ -52,7 +56,13 @@ impl Output {
             Colour::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none(),
         };
         let width = if is_terminal { terminal_width() } else { None };
-        Ok(Self { sink, format, layout: text::Layout { colour, width }, kept: Vec::new() })
+        let layout = text::Layout { colour, width };
+        Ok(Self { sink, format, layout, metric: Metric::default(), kept: Vec::new() })
+    }
+
+    /// Has formats with one number show that by which sites are sorted.
+    pub(super) fn sorted_by(self, sort: Sort) -> Self {
+        Self { metric: Metric::of(sort), ..self }
     }
 
     /// Takes a report. A reader that has gone away is no failure but a break: nobody wants the rest.
@@ -60,7 +70,7 @@ impl Output {
         match self.format {
             Format::Text => self.put(text::render(&report, self.layout).as_bytes()),
             Format::Json => self.put(json::line(&report).as_bytes()),
-            Format::Pprof => {
+            _ => {
                 self.kept.push(report);
                 Ok(ControlFlow::Continue(()))
             }
@@ -76,7 +86,7 @@ impl Output {
     /// Writes a profile, in the formats that have a document of it.
     pub(super) fn write_profile(mut self, profile: &Profile) -> Result<(), Fault> {
         if let Some(format) = self.format.document() {
-            let _or_reader_gone = self.put(&export::document(profile, format))?;
+            let _or_reader_gone = self.put(&export::document(profile, format, self.metric))?;
         }
         Ok(())
     }
@@ -86,8 +96,16 @@ impl Output {
         &mut self,
         made: &dyn Fn(Format, text::Layout) -> String,
     ) -> Result<ControlFlow<()>, Fault> {
-        let text = made(self.format, self.layout);
-        self.put(text.as_bytes())
+        self.put_made(&|format, layout| made(format, layout).into_bytes())
+    }
+
+    /// The same of bytes.
+    pub(super) fn put_made(
+        &mut self,
+        made: &dyn Fn(Format, text::Layout) -> Vec<u8>,
+    ) -> Result<ControlFlow<()>, Fault> {
+        let bytes = made(self.format, self.layout);
+        self.put(&bytes)
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Fault> {

@@ -19,7 +19,8 @@ pub(super) fn report(arguments: &ReportFile, global: &Global) -> Result<Outcome,
     let options = arguments.options()?;
     let written = &arguments.written;
     let mut profile = read(&arguments.file)?;
-    let mut output = Output::open(&written.output, written.force, written.format, global.color)?;
+    let output = Output::open(&written.output, written.force, written.format, global.color)?;
+    let mut output = output.sorted_by(options.sort);
     if written.format.document().is_some() {
         profile.keep_top(options.sort, options.top);
         output.write_profile(&profile)?;

@@ -20,7 +20,8 @@ pub(super) fn run(arguments: &Run, global: &Global) -> Result<Outcome, Fault> {
         return Ok(Outcome::Own(Status::Usage));
     };
     let options = trace.options(Selection::Exact, None)?;
-    let mut output = Output::open(&trace.output, trace.force, trace.format, global.color)?;
+    let output = Output::open(&trace.output, trace.force, trace.format, global.color)?;
+    let mut output = output.sorted_by(options.report.sort);
     let mut lost = 0;
     let pid = runtime()?.block_on(async {
         let signals = signals::handed_on()?;

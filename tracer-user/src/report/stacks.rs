@@ -131,7 +131,12 @@ pub(super) fn place(frame: &Frame) -> String {
 
 /// The innermost frame that is the program's own rather than a language library's; else the innermost.
 pub(super) fn own_frame(frames: &[Frame]) -> Option<&Frame> {
-    frames.iter().find(|frame| !is_library(frame)).or_else(|| frames.first())
+    frames.get(own_index(frames.iter()))
+}
+
+/// The place of that frame in its stack, leaf first.
+pub(super) fn own_index<'f>(mut frames: impl Iterator<Item = &'f Frame>) -> usize {
+    frames.position(|frame| !is_library(frame)).unwrap_or(0)
 }
 
 fn is_library(frame: &Frame) -> bool {

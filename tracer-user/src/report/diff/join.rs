@@ -209,6 +209,11 @@ impl<'p> Pair<'p> {
         self.after.as_ref().map_or(0, |side| side.amounts.live_bytes)
     }
 
+    /// Live bytes before.
+    pub(super) fn live_bytes_before(&self) -> u64 {
+        self.before.as_ref().map_or(0, |side| side.amounts.live_bytes)
+    }
+
     fn change(&self, of: impl Fn(&Amounts) -> u64) -> i64 {
         let value = |side: &Option<Side<'_>>| side.as_ref().map_or(0, |side| of(&side.amounts));
         difference(value(&self.after), value(&self.before))

@@ -1,12 +1,17 @@
 //! What grew between two profiles, by call site.
 //!
-//! In: two [`Profile`]s. Out: a [`Diff`], and it as text or JSON. Sites are joined by [`join`].
+//! In: two [`Profile`]s. Out: a [`Diff`], and it as text or JSON; folded stacks with two numbers, and their flame graph. Sites are joined
+//! by [`join`].
 
 mod join;
 pub mod text;
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use super::export::flamegraph::draw;
+use super::export::folded;
 use super::profile::{Amounts, Profile};
 use super::stacks::{own_frame, place};
 use crate::report::diff::join::{Joined, Pair, joined};
@@ -126,6 +131,25 @@ pub fn compare(before: &Profile, after: &Profile, files: [String; 2], top: usize
 pub fn json(diff: &Diff) -> String {
     // Plain data to memory: it cannot fail.
     serde_json::to_string(diff).unwrap_or_default() + "\n"
+}
+
+/// A stack a line with what it held and what it holds, `root;caller;leaf 4096 8192`: what tools for flame graphs take for a difference.
+pub fn folded(before: &Profile, after: &Profile) -> String {
+    let mut stacks: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for pair in joined(before, after) {
+        let names = pair.frames().into_iter().rev().map(|frame| folded::name(&frame.function));
+        let (held, holds) = stacks.entry(folded::line(names)).or_default();
+        *held = held.saturating_add(pair.live_bytes_before());
+        *holds = holds.saturating_add(pair.live_bytes());
+    }
+    stacks.retain(|stack, (held, holds)| !stack.is_empty() && held.max(holds) > &mut 0);
+    let lines = stacks.iter().map(|(stack, (held, holds))| format!("{stack} {held} {holds}\n"));
+    lines.collect::<Vec<_>>().concat()
+}
+
+/// The flame graph of the later profile, red where it grew, blue where it shrank.
+pub fn flamegraph(before: &Profile, after: &Profile) -> Vec<u8> {
+    draw(&folded(before, after), "growth of live bytes", "bytes")
 }
 
 impl Diff {

@@ -2,17 +2,37 @@
 //!
 //! In: a [`Profile`]. Out: one document, as bytes. A format is a module here and a line in [`Format`].
 
+mod csv;
+mod dhat;
+pub(super) mod flamegraph;
+pub(super) mod folded;
+mod html;
 mod pprof;
+mod speedscope;
 
 pub(super) use pprof::NO_STACK;
 
-use super::profile::Profile;
+use super::build::Sort;
+use super::profile::{Amounts, Profile, ProfileSite};
+use crate::symbolise::Frame;
 
 /// A format of another tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// pprof's, compressed.
     Pprof,
+    /// A stack a line, with one number.
+    Folded,
+    /// A site a line, for spreadsheets.
+    Csv,
+    /// That of speedscope.app.
+    Speedscope,
+    /// That of valgrind's DHAT.
+    Dhat,
+    /// A picture.
+    Flamegraph,
+    /// A page of its own.
+    Html,
 }
 
 impl Format {
@@ -22,9 +42,101 @@ impl Format {
     }
 }
 
-/// The document of a profile.
-pub fn document(profile: &Profile, format: Format) -> Vec<u8> {
+/// What the formats show that have one number for each stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Metric {
+    /// Live bytes.
+    #[default]
+    LiveBytes,
+    /// Live blocks.
+    LiveCount,
+    /// Bytes allocated.
+    AllocatedBytes,
+}
+
+impl Metric {
+    /// What belongs to an order of sites.
+    pub fn of(sort: Sort) -> Self {
+        match sort {
+            Sort::Live | Sort::Growth | Sort::Age => Self::LiveBytes,
+            Sort::Count => Self::LiveCount,
+            Sort::Allocated => Self::AllocatedBytes,
+        }
+    }
+
+    /// The number of an amount.
+    pub fn value(self, amounts: Amounts) -> u64 {
+        match self {
+            Self::LiveBytes => amounts.live_bytes,
+            Self::LiveCount => amounts.live_count,
+            Self::AllocatedBytes => amounts.allocated_bytes,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::LiveBytes => "live bytes",
+            Self::LiveCount => "live blocks",
+            Self::AllocatedBytes => "bytes allocated",
+        }
+    }
+
+    fn unit(self) -> &'static str {
+        match self {
+            Self::LiveBytes | Self::AllocatedBytes => "bytes",
+            Self::LiveCount => "blocks",
+        }
+    }
+}
+
+/// The document of a profile; `metric` for the formats that have one number for each stack.
+pub fn document(profile: &Profile, format: Format, metric: Metric) -> Vec<u8> {
     match format {
         Format::Pprof => pprof::document(profile),
+        Format::Folded => folded::document(profile, metric).into_bytes(),
+        Format::Csv => csv::document(profile),
+        Format::Speedscope => speedscope::document(profile),
+        Format::Dhat => dhat::document(profile),
+        Format::Flamegraph => flamegraph::document(profile, metric),
+        Format::Html => html::document(profile),
     }
+}
+
+/// A frame of a stack where there are no numbers to tell frames by: a function, or what stands for one.
+#[derive(Clone, Copy)]
+enum Step<'p> {
+    /// The process, where there are several, or what is not the heap.
+    Root(&'p str),
+    Frame(&'p Frame),
+}
+
+impl Step<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Self::Root(name) => name,
+            Self::Frame(frame) => &frame.function,
+        }
+    }
+}
+
+/// What stands at the root of a site's stack: its process, where there are several, and what is not a block of an allocator.
+fn roots(profile: &Profile, site: &ProfileSite) -> Vec<String> {
+    let mut roots: Vec<String> = profile.process_name(site).into_iter().collect();
+    if site.kind == "mapping" {
+        roots.push("[mappings]".to_owned());
+    }
+    if site.stack.is_empty() {
+        roots.push(NO_STACK.to_owned());
+    }
+    roots
+}
+
+/// The steps of a site's stack, root first.
+fn steps<'p>(
+    roots: &'p [String],
+    profile: &'p Profile,
+    site: &'p ProfileSite,
+) -> impl DoubleEndedIterator<Item = Step<'p>> {
+    let frames = profile.stack(site).rev().map(Step::Frame);
+    roots.iter().map(|root| Step::Root(root)).chain(frames)
 }

@@ -98,7 +98,7 @@ mod tests {
 
     fn pprof_of_fixture() -> (Profile, Vec<u8>) {
         let profile = Profile::of(&[fixture::report(Some(512 << 10), 10)]);
-        let bytes = export::document(&profile, export::Format::Pprof);
+        let bytes = export::document(&profile, export::Format::Pprof, export::Metric::default());
         (profile, bytes)
     }
 
