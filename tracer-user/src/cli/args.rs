@@ -35,6 +35,25 @@ Examples:
 Exit status: 0 ok, 1 failed, 2 usage, 3 not allowed here, 4 no such target or nothing in it to trace,
 5 lost more than --max-loss, 10 a threshold was exceeded. `run` ends with its program's status.";
 
+const ATTACH_EXAMPLES: &str = "\
+Examples:
+  outlive attach 4242 -i 10s                    a report every 10 s, until Ctrl-C
+  outlive attach 4242 --exact -d 60s -n 0       every allocation of a minute, all sites
+  outlive attach 4242 -d 10m --older 5m         what was kept for five minutes
+  outlive attach 4242 -d 60s -f html -o heap.html
+  outlive attach 4242 -d 60s -f pprof -o heap.pb.gz";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  outlive run -- ./server --port 8080
+  outlive run -f html -o heap.html -- ./batch input.csv
+  outlive run --sample 512KiB -i 1m -- ./server";
+
+const SNAPSHOT_EXAMPLES: &str = "\
+Examples:
+  outlive snapshot 4242
+  outlive snapshot 4242 -f pprof -o now.pb.gz && outlive diff earlier.pb.gz now.pb.gz";
+
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   outlive completions bash > /etc/bash_completion.d/outlive
@@ -75,10 +94,13 @@ pub(super) enum Colour {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Trace running processes
+    #[command(after_help = ATTACH_EXAMPLES)]
     Attach(Attach),
     /// Start a program and trace it from its first allocation
+    #[command(after_help = RUN_EXAMPLES)]
     Run(Run),
     /// Tell what a Go process holds now, by call site: no probes, in a fraction of a second
+    #[command(after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(Snapshot),
     /// Tell what the goroutines of a Go process do or wait for, by creation site: no probes
     Goroutines(Goroutines),

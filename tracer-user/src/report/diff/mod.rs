@@ -1,7 +1,7 @@
 //! What grew between two profiles, by call site.
 //!
 //! In: two [`Profile`]s. Out: a [`Diff`], and it as text or JSON; folded stacks with two numbers, and their flame graph. Sites are joined
-//! by [`join`].
+//! by `join`.
 
 mod join;
 pub mod text;
