@@ -18,6 +18,7 @@
 //! | [`ledger`] | events | outstanding allocations by call site, with intervals |
 //! | [`symbolise`] | addresses | functions, files, lines |
 //! | [`report`] | all of it | text, JSON |
+//! | [`recording`] | reports, one after the other | one file, and the report of any of its moments |
 //! | [`snapshot`] | a Go process | a report of an instant |
 //! | [`goroutines`] | a Go process | what its goroutines do, by creation site |
 //! | [`trace`] | targets | a report now and then: the pipeline put together |
@@ -37,6 +38,7 @@ pub mod governor;
 pub mod hostile;
 pub mod ledger;
 pub mod probes;
+pub mod recording;
 pub mod report;
 pub mod snapshot;
 pub mod symbolise;

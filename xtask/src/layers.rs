@@ -13,7 +13,7 @@ use crate::source::{self, File, line_of, words};
 use crate::workspace;
 
 /// The product's modules; each may name itself and those before it.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 21] = [
     "fault",
     "units",
     "sys",
@@ -28,6 +28,7 @@ const ORDER: [&str; 20] = [
     "analysis",
     "symbolise",
     "report",
+    "recording",
     "snapshot",
     "goroutines",
     "trace",
@@ -37,7 +38,8 @@ const ORDER: [&str; 20] = [
 ];
 
 /// Libraries that only some modules may name.
-const RESERVED: [(&str, &[&str]); 3] = [
+const RESERVED: [(&str, &[&str]); 4] = [
+    ("rusqlite", &["recording"]),
     ("aya", &["sys", "probes", "collector", "trace"]),
     ("aya_obj", &["sys", "probes", "collector", "trace"]),
     ("libc", &["sys", "probes"]),

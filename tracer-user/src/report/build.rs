@@ -321,7 +321,7 @@ fn rounded(value: f64) -> f64 {
 }
 
 #[cfg(test)]
-pub(super) mod fixture;
+pub(crate) mod fixture;
 
 #[cfg(test)]
 mod tests {

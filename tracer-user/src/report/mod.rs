@@ -16,7 +16,10 @@ mod proto;
 mod stacks;
 mod table;
 pub mod text;
+pub mod words;
 
+#[cfg(test)]
+pub(crate) use build::fixture;
 pub use build::{
     Options, ReportInput, Sampling, Sort, Stack, build, describe_target, shown_stacks,
     stack_end_word,

@@ -2,7 +2,9 @@
 //!
 //! Additions are allowed, removals and changes of meaning are not.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use super::words::{self, Word};
 
 /// The name and version of the contract.
 pub const SCHEMA: &str = "outlive/1";
@@ -10,12 +12,13 @@ pub const SCHEMA: &str = "outlive/1";
 pub const NO_TIME: &str = "1970-01-01T00:00:00Z";
 
 /// A report on one process.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Report {
     /// [`SCHEMA`].
-    pub schema: &'static str,
+    #[serde(deserialize_with = "words::known")]
+    pub schema: Word,
     /// The file that the numbers are from, when nothing was traced for them.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
     /// The process.
     pub target: TargetSection,
@@ -52,7 +55,7 @@ impl Report {
 }
 
 /// The process a report is on.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct TargetSection {
     /// Process id; 0 when a file does not tell.
     pub pid: u32,
@@ -63,7 +66,8 @@ pub struct TargetSection {
     /// The program's build id.
     pub build_id: Option<String>,
     /// `native` or `go`; `unknown` when a file does not tell.
-    pub kind: &'static str,
+    #[serde(deserialize_with = "words::known")]
+    pub kind: Word,
     /// Version of the Go toolchain that built it.
     pub go_version: Option<String>,
     /// Container it runs in.
@@ -73,11 +77,12 @@ pub struct TargetSection {
     /// Allocators hooked, such as `glibc 2.36`.
     pub allocators: Vec<String>,
     /// `full`, `stripped` or `none`: whether the program has debug information, symbols, neither.
-    pub symbols: &'static str,
+    #[serde(deserialize_with = "words::known")]
+    pub symbols: Word,
 }
 
 /// The time a report covers.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Window {
     /// Start, RFC 3339.
     pub start: String,
@@ -90,11 +95,12 @@ pub struct Window {
 }
 
 /// How allocations were chosen.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Sampling {
     /// `exact`, `poisson`, `usdt`: by the process itself, or `go-runtime`: by its Go runtime. Of a file: `exact`, `pprof`: it says how,
     /// or `unknown`.
-    pub mode: &'static str,
+    #[serde(deserialize_with = "words::known")]
+    pub mode: Word,
     /// Mean bytes between samples at the end; 0 where every allocation is recorded, and where it is not known.
     pub mean_bytes: u64,
     /// The same at the start: it is raised when tracing costs more than is allowed.
@@ -109,7 +115,7 @@ impl Sampling {
 }
 
 /// Sums over all sites; estimates are rounded to whole numbers.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[allow(missing_docs, reason = "the names are the contract's and say it all")]
 pub struct Totals {
     pub live_bytes: u64,
@@ -121,14 +127,15 @@ pub struct Totals {
     pub freed_count: u64,
     pub inherited_bytes: Option<u64>,
     /// In a snapshot of a Go process: bytes in use now, as [`GoSite::now_bytes`].
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now_count: Option<u64>,
 }
 
 /// Sums over what was mapped since tracing started. Exact, also when allocations are sampled.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Mappings {
     /// Bytes mapped now, by all sites of kind `mapping`.
     pub live_bytes: u64,
@@ -155,7 +162,8 @@ pub struct Mappings {
 }
 
 /// What is missing from the numbers.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Loss {
     /// Events that did not reach the ledger.
     pub lost_events: u64,
@@ -192,7 +200,8 @@ pub struct Loss {
 }
 
 /// The process's memory as the kernel sees it, at the end of the window.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Memory {
     /// Resident set.
     pub rss_bytes: u64,
@@ -203,7 +212,8 @@ pub struct Memory {
 }
 
 /// The resident set by cause.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 #[allow(missing_docs, reason = "the names are the contract's and say it all")]
 pub struct Breakdown {
     pub live_heap: u64,
@@ -214,7 +224,8 @@ pub struct Breakdown {
 }
 
 /// What tracing cost.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Cost {
     /// Calls that ran a probe of an allocator's function.
     pub hits: u64,
@@ -252,13 +263,15 @@ impl Cost {
 }
 
 /// One call site.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[allow(missing_docs, reason = "the names are the contract's and say it all")]
 pub struct Site {
     /// `allocation` or `mapping`.
-    pub kind: &'static str,
+    #[serde(deserialize_with = "words::known")]
+    pub kind: Word,
     /// `anonymous` or `file`: what is behind a mapping; `null` for an allocation.
-    pub backing: Option<&'static str>,
+    #[serde(default, deserialize_with = "words::known_if_any")]
+    pub backing: Option<Word>,
     pub rank: usize,
     pub live_bytes: u64,
     pub live_bytes_ci95: [u64; 2],
@@ -272,24 +285,26 @@ pub struct Site {
     pub age_histogram_s: Vec<(u64, u64)>,
     pub growth_bytes_per_s: Option<f64>,
     pub growth_ci95: Option<[f64; 2]>,
-    pub verdict: &'static str,
+    #[serde(deserialize_with = "words::known")]
+    pub verdict: Word,
     pub verdict_reason: String,
     #[serde(rename = "type")]
     pub type_name: Option<String>,
     pub retained_by: Option<String>,
     /// `root`, `too-deep`, `frame-pointer-lost`, `unreadable`, `not-kept`: where the stack ends.
-    pub stack_end: &'static str,
+    #[serde(deserialize_with = "words::known")]
+    pub stack_end: Word,
     pub frames: Vec<crate::symbolise::Frame>,
     /// All frames, the allocator's own included, when asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_frames: Option<Vec<crate::symbolise::Frame>>,
     /// What a Go runtime's own profiler knows besides.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub go: Option<GoSite>,
 }
 
 /// A call site as a Go runtime's profiler has it at this instant. `live_*` of the site are those of the last finished collection.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct GoSite {
     /// Bytes in use now: with what was allocated since the last finished collection, and garbage that is not swept yet.
     pub now_bytes: u64,
@@ -303,7 +318,7 @@ pub struct GoSite {
 }
 
 /// A call site in a Go heap that was followed. Its `live_*` are those of this instant.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct FollowedGoSite {
     /// Bytes of `live_bytes` that were there before tracing started: their ages count from then.
     pub inherited_bytes: u64,

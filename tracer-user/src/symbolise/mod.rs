@@ -24,7 +24,7 @@ pub use symboliser::Symboliser;
 pub use worker::COMMAND as WORKER_COMMAND;
 
 /// One function a stack passes through. An address with inlined calls gives several, innermost first.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
 pub struct Frame {
     /// Demangled name, or `module+0xoffset` when there is no symbol.
     pub function: String,

@@ -165,10 +165,10 @@ fn target() -> TargetSection {
     }
 }
 
-pub(in crate::report) fn report(sample: Option<u64>, top: usize) -> Report {
+pub(crate) fn report(sample: Option<u64>, top: usize) -> Report {
     report_on(&snapshot(), sample, top)
 }
 
-pub(in crate::report) fn report_on(snapshot: &Snapshot, sample: Option<u64>, top: usize) -> Report {
+pub(crate) fn report_on(snapshot: &Snapshot, sample: Option<u64>, top: usize) -> Report {
     build(input(snapshot, sample, top))
 }
