@@ -109,6 +109,8 @@ pub(super) enum Command {
     Report(ReportFile),
     /// Tell what grew between two profiles, by call site
     Diff(Diff),
+    /// Keep snapshots of running processes in a file, for hours to weeks
+    Record(Record),
     /// Tell whether this host and a process can be traced, how well, and what to do about it
     Doctor(Doctor),
     /// Print what completes the words of this command line in a shell
@@ -198,13 +200,48 @@ pub(super) struct Doctor {
     pub(super) json: bool,
 }
 
-/// Flags of the commands that trace.
-#[expect(clippy::struct_excessive_bools, reason = "one for each switch on the command line")]
+#[derive(Debug, Args)]
+pub(super) struct Record {
+    /// Processes to record, through their restarts
+    #[arg(required_unless_present = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) pids: Vec<u32>,
+    /// The same, as an option
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', env = "OUTLIVE_PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) pid: Vec<u32>,
+    /// The recording: begun, or gone on with
+    #[arg(short, long, value_name = "FILE", env = "OUTLIVE_OUTPUT")]
+    pub(super) output: PathBuf,
+    /// Time between two snapshots
+    #[arg(
+        short = 'i',
+        long,
+        visible_alias = "interval",
+        value_name = "TIME",
+        default_value = "60s",
+        env = "OUTLIVE_INTERVAL"
+    )]
+    every: Span,
+    #[command(flatten)]
+    tracing: Tracing,
+}
+
+impl Record {
+    /// The options of a recording that is made as `default` says unless told otherwise.
+    pub(super) fn options(
+        &self,
+        default: Selection,
+        default_overhead: Option<f64>,
+    ) -> Result<TraceOptions, Fault> {
+        let report = report::Options { sort: SortKey::Live, top: usize::MAX, raw: false };
+        self.tracing.options(default, default_overhead, Some(self.every), report)
+    }
+}
+
+/// Flags of the commands that trace and report.
 #[derive(Debug, Args)]
 pub(super) struct Trace {
-    /// Stop after this time; otherwise at Ctrl-C or when the target ends
-    #[arg(short, long, value_name = "TIME", env = "OUTLIVE_DURATION")]
-    duration: Option<Span>,
+    #[command(flatten)]
+    tracing: Tracing,
     /// Report every so often, too
     #[arg(short, long, value_name = "TIME", env = "OUTLIVE_INTERVAL")]
     interval: Option<Span>,
@@ -223,6 +260,20 @@ pub(super) struct Trace {
     /// Order of the sites
     #[arg(short, long, value_enum, default_value_t = Sort::Live, env = "OUTLIVE_SORT")]
     sort: Sort,
+    /// End with status 5 when more events than this were lost
+    #[arg(long, value_name = "EVENTS", env = "OUTLIVE_MAX_LOSS")]
+    pub(super) max_loss: Option<u64>,
+    /// Show the allocator's own frames too
+    #[arg(long)]
+    raw: bool,
+}
+
+/// Flags that say what is traced, and how.
+#[derive(Debug, Args)]
+struct Tracing {
+    /// Stop after this time; otherwise at Ctrl-C or when the target ends
+    #[arg(short, long, value_name = "TIME", env = "OUTLIVE_DURATION")]
+    duration: Option<Span>,
     /// Count only blocks at least this old
     #[arg(long, value_name = "AGE", env = "OUTLIVE_OLDER")]
     older: Option<Span>,
@@ -257,12 +308,6 @@ pub(super) struct Trace {
     /// Attach by this kind of link, not the best the kernel has
     #[arg(long, value_enum, value_name = "KIND", env = "OUTLIVE_FORCE_LINK")]
     force_link: Option<Link>,
-    /// End with status 5 when more events than this were lost
-    #[arg(long, value_name = "EVENTS", env = "OUTLIVE_MAX_LOSS")]
-    pub(super) max_loss: Option<u64>,
-    /// Show the allocator's own frames too
-    #[arg(long)]
-    raw: bool,
     /// Size of the ring buffer between kernel and outlive
     #[arg(long, hide = true, default_value = "16MiB", env = "OUTLIVE_RING_SIZE", value_parser = parse_ring)]
     ring_size: Size,
@@ -346,6 +391,21 @@ impl Trace {
         default: Selection,
         default_overhead: Option<f64>,
     ) -> Result<TraceOptions, Fault> {
+        self.format.require_no_interval(self.interval.is_some())?;
+        let (sort, top) = (self.sort.key(), self.format.top(self.top));
+        let report = report::Options { sort, top, raw: self.raw };
+        self.tracing.options(default, default_overhead, self.interval, report)
+    }
+}
+
+impl Tracing {
+    fn options(
+        &self,
+        default: Selection,
+        default_overhead: Option<f64>,
+        interval: Option<Span>,
+        report: report::Options,
+    ) -> Result<TraceOptions, Fault> {
         if let (Some(min), Some(max)) = (self.min_size, self.max_size)
             && min > max
         {
@@ -356,7 +416,6 @@ impl Trace {
                 "exchange the two, or leave one out",
             ));
         }
-        self.format.require_no_interval(self.interval.is_some())?;
         let selection = match self.sample {
             Some(mean) => Selection::Poisson { mean_bytes: mean.bytes },
             None if self.exact => Selection::Exact,
@@ -371,7 +430,7 @@ impl Trace {
                 None => default_overhead,
             },
             duration: self.duration.map(|span| span.duration),
-            interval: self.interval.map(|span| span.duration),
+            interval: interval.map(|span| span.duration),
             follow_fork: self.follow_fork,
             mappings: self.mappings,
             named_functions: self.allocator.iter().flat_map(|list| list.0.clone()).collect(),
@@ -390,11 +449,7 @@ impl Trace {
                 min_size_bytes: self.min_size.map(|size| size.bytes),
                 max_size_bytes: self.max_size.map(|size| size.bytes),
             },
-            report: report::Options {
-                sort: self.sort.key(),
-                top: self.format.top(self.top),
-                raw: self.raw,
-            },
+            report,
         })
     }
 }

@@ -15,10 +15,10 @@ use crate::trace::progress::Progress;
 use crate::trace::session::Session;
 
 /// Mean bytes between samples unless told otherwise.
-const DEFAULT_MEAN_BYTES: u64 = 512 << 10;
+pub(super) const DEFAULT_MEAN_BYTES: u64 = 512 << 10;
 
 /// Slowdown of a target that is allowed unless told otherwise.
-const DEFAULT_OVERHEAD: f64 = 0.1;
+pub(super) const DEFAULT_OVERHEAD: f64 = 0.1;
 
 /// Runs the command.
 pub(super) fn attach(arguments: &Attach, global: &Global) -> Result<Outcome, Fault> {

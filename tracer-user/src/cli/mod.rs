@@ -8,6 +8,8 @@ mod goroutines;
 mod manual;
 mod naming_bar;
 mod output;
+mod record;
+mod recorder;
 mod report;
 mod run;
 mod signals;
@@ -43,6 +45,7 @@ pub fn main() -> ExitCode {
         Command::Goroutines(snapshot) => goroutines::goroutines(&snapshot, &arguments.global),
         Command::Report(file) => report::report(&file, &arguments.global),
         Command::Diff(files) => diff::diff(&files, &arguments.global),
+        Command::Record(record) => record::record(&record, &arguments.global),
         Command::Doctor(doctor) => {
             crate::doctor::examine(doctor.pid, doctor.json).map(Outcome::Own)
         }

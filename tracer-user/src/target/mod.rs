@@ -24,6 +24,7 @@ pub mod registers;
 pub mod remote_memory;
 pub mod rest;
 pub(crate) mod status;
+pub mod successor;
 pub mod symbols;
 pub mod vdso;
 
