@@ -1,5 +1,5 @@
 //! Recordings: what is in them is right, and stays so whatever ends the recorder, the target, or the room on the disk.
-#![expect(clippy::panic, reason = "a test ends by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test ends by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use nix::mount::{MsFlags, mount, umount};
 use nix::sys::signal::Signal;
 use outlive_tests::compiler::{Build, build};
 use outlive_tests::outlive::{Outlive, command, finished};
-use outlive_tests::patience::{PATIENCE, await_condition};
+use outlive_tests::patience::PATIENCE;
 use outlive_tests::report::Report;
 use outlive_tests::workload::Workload;
 use tempfile::TempDir;
@@ -48,11 +48,16 @@ fn await_recording(outlive: &Outlive, pid: u32) {
 
 /// What another reader of SQLite files answers: Python's. Rows by lines, columns by `|`.
 fn query(file: &Path, sql: &str) -> String {
-    const SCRIPT: &str = "import sqlite3, sys\n\
-        rows = sqlite3.connect(sys.argv[1], timeout=60).execute(sys.argv[2])\n\
-        print('\\n'.join('|'.join(map(str, row)) for row in rows))";
+    python("print('\\n'.join('|'.join(map(str, row)) for row in ask()))", file, sql)
+}
+
+/// Runs a script that can `ask` the question.
+fn python(script: &str, file: &Path, sql: &str) -> String {
+    const START: &str = "import sqlite3, sys, time\n\
+        ask = lambda: sqlite3.connect(sys.argv[1], timeout=60).execute(sys.argv[2]).fetchall()\n";
     let mut command = Command::new("python3");
-    let output = command.args(["-c", SCRIPT]).arg(file).arg(sql).output().unwrap();
+    let output = command.args(["-c", &format!("{START}{script}")]).arg(file).arg(sql).output();
+    let output = output.unwrap();
     assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
@@ -67,8 +72,14 @@ fn snapshots(file: &Path) -> u64 {
 }
 
 fn await_more_snapshots(file: &Path, than: u64) {
-    let more = await_condition(PATIENCE, || (snapshots(file) > than).then_some(()));
-    more.unwrap_or_else(|| panic!("no snapshot after {than}"));
+    let seconds = PATIENCE.as_secs();
+    let script = format!(
+        "end = time.monotonic() + {seconds}\n\
+         while ask()[0][0] <= {than}:\n    \
+             assert time.monotonic() < end, 'no further snapshot'\n    \
+             time.sleep(0.002)"
+    );
+    python(&script, file, "SELECT count(*) FROM snapshots");
 }
 
 /// The last report of a recording.
@@ -117,8 +128,6 @@ fn a_killed_recorder_loses_the_snapshot_in_flight_at_most() {
     for kill in 0..KILLS {
         let outlive = record(workload.pid(), &file, "10ms");
         await_more_snapshots(&file, written);
-        // A different moment each time: the recorder writes every few milliseconds.
-        std::thread::yield_now();
         outlive.signal(Signal::SIGKILL);
         outlive.finish();
         let after = snapshots(&file);
@@ -192,7 +201,8 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        drop(umount(self.0.path()));
+        // It may be in use still when a test fails.
+        let _or_left = umount(self.0.path()).is_ok();
     }
 }
 
@@ -207,6 +217,7 @@ fn a_full_disk_is_told_and_recording_goes_on_when_there_is_room() {
     // As much as there is room for, and then what else can be had.
     let mut grown = fs::File::create(&ballast).unwrap();
     while std::io::Write::write_all(&mut grown, &[1; 4096]).is_ok() {}
+    drop(grown);
     let own = workload.go();
     outlive.await_error_line(|line| line.contains("could not be written to"), "no room");
     fs::remove_file(&ballast).unwrap();

@@ -6,6 +6,7 @@ mod diff;
 mod format;
 mod goroutines;
 mod manual;
+mod moment;
 mod naming_bar;
 mod output;
 mod record;

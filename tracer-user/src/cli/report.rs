@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::cli::Outcome;
 use crate::cli::args::{Global, ReportFile};
+use crate::cli::moment::RecordedMoment;
 use crate::cli::output::Output;
 use crate::fault::{Fault, Status};
 use crate::report::import::{self, ImportError};
@@ -16,8 +17,20 @@ const STANDARD_INPUT: &str = "standard input";
 
 /// Runs the command.
 pub(super) fn report(arguments: &ReportFile, global: &Global) -> Result<Outcome, Fault> {
-    let options = arguments.options()?;
     let written = &arguments.written;
+    if let Some(moment) = RecordedMoment::find(&arguments.file)? {
+        let reports = moment.reports()?;
+        let output = Output::open(&written.output, written.force, written.format, global.color)?;
+        let mut output = output.sorted_by(arguments.order());
+        for report in reports {
+            if output.write(arguments.of_recording(report))?.is_break() {
+                break;
+            }
+        }
+        output.finish()?;
+        return Ok(Outcome::Own(Status::Success));
+    }
+    let options = arguments.options()?;
     let mut profile = read(&arguments.file)?;
     let output = Output::open(&written.output, written.force, written.format, global.color)?;
     let mut output = output.sorted_by(options.sort);
@@ -31,8 +44,11 @@ pub(super) fn report(arguments: &ReportFile, global: &Global) -> Result<Outcome,
     Ok(Outcome::Own(Status::Success))
 }
 
-/// Reads a profile; `-` is standard input.
+/// Reads a profile, or makes one of a moment of a recording; `-` is standard input.
 pub(super) fn read(path: &Path) -> Result<Profile, Fault> {
+    if let Some(moment) = RecordedMoment::find(path)? {
+        return Ok(Profile::of(&moment.reports()?));
+    }
     let name = name(path);
     let profile = if path == Path::new("-") {
         import::read(stdin().lock(), &name)

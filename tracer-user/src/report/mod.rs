@@ -3,6 +3,7 @@
 //! In: the ledger at an instant, its stacks named, and what is known of target, loss and cost. Out: a [`model::Report`], and it as text
 //! or JSON; of its call stacks a [`profile::Profile`], and it in the formats of other tools ([`export`]). The same input gives the same bytes.
 
+mod arrange;
 mod build;
 pub mod diff;
 pub mod export;

@@ -7,7 +7,8 @@ use clap::Args;
 use super::Sort;
 use crate::cli::format::Format;
 use crate::fault::{Fault, Status};
-use crate::report::Options;
+use crate::report::model::Report;
+use crate::report::{Options, Sort as SortKey};
 use crate::units::Size;
 
 const REPORT_EXAMPLES: &str = "\
@@ -15,19 +16,22 @@ Examples:
   outlive report heap.pb.gz                     what it holds, by call site
   outlive report heap.pb.gz -s allocated -n 20  what allocated most
   outlive report heap.pb.gz -f json             the same as data
+  outlive report svc.outlive@-1h                a recording, an hour before its last snapshot
   curl -s http://svc:6060/debug/pprof/heap | outlive report -";
 
 const DIFF_EXAMPLES: &str = "\
 Examples:
   outlive diff monday.pb.gz friday.pb.gz
   outlive diff -f json before.pb.gz after.pb.gz
+  outlive diff svc.outlive@-1h svc.outlive      what grew in the last hour of a recording
   outlive diff --fail-above 10MiB before.pb.gz after.pb.gz || echo 'it grew'";
 
 /// Flags of `outlive report`.
 #[derive(Debug, Args)]
 #[command(after_help = REPORT_EXAMPLES)]
 pub(in crate::cli) struct ReportFile {
-    /// A heap profile in pprof's format, or folded stacks; - is standard input
+    /// A recording (FILE@2026-11-20T10:00 or FILE@-1h for a moment of it), a heap profile in pprof's format, or folded stacks; - is
+    /// standard input
     #[arg(value_name = "FILE")]
     pub(in crate::cli) file: PathBuf,
     #[command(flatten)]
@@ -72,6 +76,16 @@ pub(in crate::cli) struct Written {
 }
 
 impl ReportFile {
+    /// The order of the sites.
+    pub(in crate::cli) fn order(&self) -> SortKey {
+        self.sort.key()
+    }
+
+    /// A report out of a recording, as it is asked for.
+    pub(in crate::cli) fn of_recording(&self, report: Report) -> Report {
+        report.arranged(self.order(), self.written.top())
+    }
+
     /// How it is reported. Fails for an order that a file has nothing for.
     pub(in crate::cli) fn options(&self) -> Result<Options, Fault> {
         if self.sort == Sort::Growth {
