@@ -16,7 +16,7 @@ pub enum State {
     Running,
     /// In a system call or in C code.
     Syscall,
-    /// Waiting: see [`Goroutine::waits_for`].
+    /// Waiting: see [`Goroutine::waits_for`](super::goroutines::Goroutine::waits_for).
     Waiting,
     /// Its stack is being moved.
     CopyingStack,
