@@ -125,7 +125,7 @@ fn never_wake_at_rest(pid: u32) -> Value {
 }
 
 /// Insists that of `stuck` those are told that never wake, and no other. An address that is left over in the runtime's own memory may keep
-/// one or two of them from being told, but none that wakes is ever told.
+/// a few of them from being told, but none that wakes is ever told.
 fn assert_never(report: &Value, steps: u64) {
     let (all, never) = stuck_lines(steps);
     let told = by_line(report, STUCK, |group| field(group, "/never_wake"));
@@ -137,7 +137,7 @@ fn assert_never(report: &Value, steps: u64) {
         assert_eq!(told.get(&line_of(&format!("go/{STUCK}"), site)), Some(&steps), "{report}");
     }
     let (told, most) = (field(report, "/totals/never_wake"), NEVER.len() as u64 * steps);
-    assert!((most - most / 20..=most).contains(&told), "{told} of {most}; {report}");
+    assert!((most - most / 10..=most).contains(&told), "{told} of {most}; {report}");
 }
 
 /// Starts `stuck`, has it make so many steps, and waits until all have come to where they wait. Its own traceback is not asked for: serving it

@@ -13,8 +13,6 @@ use super::VirtAddr;
 use super::proc_dir::ProcDir;
 use crate::sys::hold::HeldThread;
 
-/// How long all threads may take until they stand still.
-const PATIENCE: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_micros(50);
 /// Most threads.
 const MAX_THREADS: usize = 100_000;
@@ -37,8 +35,9 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Holds a process. Fails when a thread cannot be: another debugger has it, or it waits for a disk.
-    pub fn of(process: &ProcDir) -> io::Result<Self> {
+    /// Holds a process. Fails when a thread cannot be: another debugger has it, or it does not stand still within the limit, since it waits
+    /// for a disk.
+    pub fn of(process: &ProcDir, limit: Duration) -> io::Result<Self> {
         let mut hold = Self { threads: Vec::new(), since: Instant::now() };
         let mut known = HashSet::new();
         // A thread may start another one before it is held itself; those that are held start none.
@@ -53,17 +52,17 @@ impl Hold {
             if known.len() > MAX_THREADS {
                 return Err(Errno::E2BIG.into());
             }
-            hold.await_still()?;
+            hold.await_still(limit)?;
             if is_complete {
                 return Ok(hold);
             }
         }
     }
 
-    fn await_still(&mut self) -> io::Result<()> {
+    fn await_still(&mut self, limit: Duration) -> io::Result<()> {
         for thread in &mut self.threads {
             while !thread.is_still()? {
-                if self.since.elapsed() > PATIENCE {
+                if self.since.elapsed() > limit {
                     return Err(Errno::ETIMEDOUT.into());
                 }
                 thread::sleep(PAUSE);
@@ -107,12 +106,12 @@ mod tests {
         let mut output = child.stdout.take().expect("a pipe");
         for _ in 0..20 {
             input.write_all(b"x\n").expect("it reads");
-            let hold = Hold::of(&process).expect("held");
+            let hold = Hold::of(&process, Duration::from_mins(1)).expect("held");
             let registers = hold.registers().expect("read");
             assert_eq!(registers.len(), 1);
             assert!(registers[0].stack_pointer.0 > 0 && registers[0].bytes.len() > 27 * 8 + 512);
             assert_eq!(Rest::of(&process), None, "held is not at rest");
-            assert!(Hold::of(&process).is_err(), "it is held once");
+            assert!(Hold::of(&process, Duration::from_mins(1)).is_err(), "it is held once");
             drop(hold);
             output.read_exact(&mut [0; 2]).expect("it goes on");
         }

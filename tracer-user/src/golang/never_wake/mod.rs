@@ -136,7 +136,7 @@ pub fn find(places: &Places<'_>, hold: Option<Duration>) -> Result<NeverWake, Go
 
 /// Reads while the process is held, and tells for how long it was.
 fn read_held(places: &Places<'_>, limit: Duration) -> Result<(Found, Duration), GoError> {
-    let hold = Hold::of(places.process).map_err(|error| {
+    let hold = Hold::of(places.process, limit).map_err(|error| {
         GoError::refused(format!("not all of its threads stand still: {error}"))
     })?;
     let found = read(places, Some((&hold, hold.since + limit)));
