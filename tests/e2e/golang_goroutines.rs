@@ -124,8 +124,8 @@ fn never_wake_at_rest(pid: u32) -> Value {
     await_condition(PATIENCE, look).expect("the program comes to rest")
 }
 
-/// Insists that of `stuck` those are told that never wake, and no other. An address that is left over in the runtime's own memory may keep
-/// a few of them from being told, but none that wakes is ever told.
+/// Insists that of `stuck` those are told that never wake, and no other. An address that is left over on a stack may keep some of them from
+/// being told, more of them where a thread that is held runs the runtime's own code, but none that wakes is ever told.
 fn assert_never(report: &Value, steps: u64) {
     let (all, never) = stuck_lines(steps);
     let told = by_line(report, STUCK, |group| field(group, "/never_wake"));
@@ -137,7 +137,7 @@ fn assert_never(report: &Value, steps: u64) {
         assert_eq!(told.get(&line_of(&format!("go/{STUCK}"), site)), Some(&steps), "{report}");
     }
     let (told, most) = (field(report, "/totals/never_wake"), NEVER.len() as u64 * steps);
-    assert!((most - most / 10..=most).contains(&told), "{told} of {most}; {report}");
+    assert!((most / 2..=most).contains(&told), "{told} of {most}; {report}");
 }
 
 /// Starts `stuck`, has it make so many steps, and waits until all have come to where they wait. Its own traceback is not asked for: serving it
@@ -181,7 +181,9 @@ fn goroutines_that_can_never_run_again_are_told_from_those_that_can() {
             (Build::Plain, Profiler::Served),
         ] {
             let workload = start_stuck(toolchain, how, &[], 40);
-            assert_never(&never_wake_at_rest(workload.pid()), 40);
+            let report = never_wake_at_rest(workload.pid());
+            assert_never(&report, 40);
+            assert!(field(&report, "/totals/never_wake") >= 40 * NEVER.len() as u64 * 9 / 10);
             if how.1 == Profiler::Served && toolchain.minor() >= 27 {
                 let by_itself = workload.leaked_in(STUCK);
                 assert_eq!(by_itself, NEVER.len() as u64 * 40, "what its own collector finds");
