@@ -1,11 +1,11 @@
 //! Parsers of what the Go toolchain puts into a file, and of what a loader makes of it.
 
 use super::file;
+use super::go_memory::{OLDEST, layout};
 use super::remote_image::{self, Loaded};
 use crate::golang::anchors::Anchors;
 use crate::golang::code::GoCode;
 use crate::golang::hooks::RuntimeHooks;
-use crate::golang::layout::Layout;
 use crate::golang::moduledata::Moduledata;
 use crate::golang::pclntab::Pclntab;
 use crate::golang::types::{self, TypeSection};
@@ -47,8 +47,8 @@ fn places(table: &Pclntab) -> Vec<u64> {
 /// The file of a Go program: all that is read of it.
 pub fn go_program(bytes: &[u8]) {
     let Some(image) = file(bytes).and_then(|file| Image::read(file).ok()) else { return };
-    let version = GoVersion::read(&image).unwrap_or(GoVersion { text: String::new(), minor: 24 });
-    let Ok(layout) = Layout::of(&version) else { return };
+    let minor = GoVersion::read(&image).map_or(OLDEST, |version| version.minor);
+    let Some(layout) = layout(minor) else { return };
     let Some(text) = image.segments().iter().find(|segment| segment.executable) else { return };
     let text = text.address;
     for table in Pclntab::candidates(&image) {
@@ -68,8 +68,8 @@ pub fn go_program(bytes: &[u8]) {
 /// The same program in memory: its description of its module, and the variables that its code refers to.
 pub fn moduledata(bytes: &[u8]) {
     let Some(image) = file(bytes).and_then(|file| Image::read(file).ok()) else { return };
-    let version = GoVersion::read(&image).unwrap_or(GoVersion { text: String::new(), minor: 24 });
-    let Ok(layout) = Layout::of(&version) else { return };
+    let minor = GoVersion::read(&image).map_or(OLDEST, |version| version.minor);
+    let Some(layout) = layout(minor) else { return };
     let Some(loaded) = Loaded::new(&image) else { return };
     for table in Pclntab::candidates(&image) {
         let (memory, bias) = (remote_image::memory(), loaded.bias());

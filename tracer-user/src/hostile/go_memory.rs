@@ -1,5 +1,7 @@
 //! Parsers of the memory of a Go runtime. The first byte says of which version; what follows is memory.
 
+use std::sync::LazyLock;
+
 use super::remote_image::{self, RemoteImage};
 use crate::golang::buckets::{self, Buckets, ProfilePlace, scale};
 use crate::golang::goroutines::Goroutines;
@@ -14,11 +16,19 @@ const VERSIONS: u32 = 9;
 /// How many stacks of goroutines are walked.
 const STACKS: usize = 64;
 
-fn memory(bytes: &[u8]) -> Option<(Layout, RemoteImage)> {
+/// The layout of a version; the table is read once.
+pub(super) fn layout(minor: u32) -> Option<&'static Layout> {
+    static LAYOUTS: LazyLock<Vec<Layout>> = LazyLock::new(|| {
+        let versions = OLDEST..OLDEST + VERSIONS;
+        let layout = |minor| Layout::of(&GoVersion { text: String::new(), minor }).ok();
+        versions.filter_map(layout).collect()
+    });
+    LAYOUTS.get(minor.checked_sub(OLDEST)? as usize)
+}
+
+fn memory(bytes: &[u8]) -> Option<(&'static Layout, RemoteImage)> {
     let (version, memory) = bytes.split_first()?;
-    let minor = OLDEST + u32::from(*version) % VERSIONS;
-    let layout = Layout::of(&GoVersion { text: String::new(), minor }).ok()?;
-    Some((layout, RemoteImage::new(memory)))
+    Some((layout(OLDEST + u32::from(*version) % VERSIONS)?, RemoteImage::new(memory)))
 }
 
 /// The heap profile. The first word is the head of the list, the second the cycle.

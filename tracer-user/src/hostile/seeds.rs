@@ -3,11 +3,10 @@
 //! In: the files of real programs, for those parsers that read files. Out: inputs; made by hand where a running process would have to
 //! be read.
 
-use super::go_memory::OLDEST;
+use super::go_memory::{self, OLDEST};
 use super::remote_image::START;
 use crate::golang::layout::{GoroutineLayout, Layout};
 use crate::golang::pclntab;
-use crate::golang::version::GoVersion;
 use crate::target::{Image, vdso};
 use crate::unwind::cache;
 use crate::unwind::compile::compile_image;
@@ -31,8 +30,8 @@ pub fn seeds(parser: &str, programs: &[Vec<u8>]) -> Vec<Vec<u8>> {
         }
         "stack_walk" => vec![stack()],
         "notes" => vec![notes()],
-        "buckets" => VERSIONS.map(|minor| of_version(minor, &profile(&layout(minor)))).into(),
-        "specials" => VERSIONS.map(|minor| of_version(minor, &spans(&layout(minor)))).into(),
+        "buckets" => VERSIONS.map(|minor| of_version(minor, &profile(layout(minor)))).into(),
+        "specials" => VERSIONS.map(|minor| of_version(minor, &spans(layout(minor)))).into(),
         "goroutines" => {
             VERSIONS.map(|minor| of_version(minor, &goroutines(&layout(minor).goroutine))).into()
         }
@@ -82,9 +81,8 @@ fn put(bytes: &mut [u8], at: u64, value: u64) {
     bytes[at as usize..at as usize + 8].copy_from_slice(&value.to_le_bytes());
 }
 
-fn layout(minor: u32) -> Layout {
-    let layout = Layout::of(&GoVersion { text: String::new(), minor });
-    layout.expect("a version that the table has")
+fn layout(minor: u32) -> &'static Layout {
+    go_memory::layout(minor).expect("a version that the table has")
 }
 
 fn of_version(minor: u32, memory: &[u8]) -> Vec<u8> {
@@ -101,7 +99,7 @@ fn function_table(file: &[u8]) -> Option<Vec<u8>> {
 /// The smallest file that is read as a Go program: one segment with its version, its function table and its description.
 fn go_program(minor: u32) -> Vec<u8> {
     const BASE: u64 = 0x40_0000;
-    let layout = layout(minor).moduledata;
+    let layout = &layout(minor).moduledata;
     let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     file.extend([2, 0, 62, 0, 1, 0, 0, 0]);
     file.extend(words(&[BASE, 64, 0]));

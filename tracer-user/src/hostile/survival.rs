@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 use super::{PARSERS, Parser, seeds};
 
 /// How many ways of being cut, and of being changed, are tried of each input.
-const TRIES: u32 = 80;
+const TRIES: u32 = 200;
 /// What is absurd: far longer than any input here can take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
