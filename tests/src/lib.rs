@@ -14,6 +14,7 @@
 //! | [`counts`] | what a workload says it allocated and freed |
 //! | [`workload`] | a running workload, and the conversation with it |
 //! | [`outlive`] | a running `outlive`, and how it ended |
+//! | [`terminal`] | a program on a terminal of its own, keys and screen |
 //! | [`report`] | a JSON report, and what tests assert of it |
 //! | [`browser`] | a page in a real browser |
 //! | [`pprof`] | a profile in pprof's format, the rules of its readers, and `go tool pprof` |
@@ -48,4 +49,5 @@ pub mod patience;
 pub mod pprof;
 pub mod report;
 pub mod stopped;
+pub mod terminal;
 pub mod workload;

@@ -22,6 +22,7 @@
 //! | [`snapshot`] | a Go process | a report of an instant |
 //! | [`goroutines`] | a Go process | what its goroutines do, by creation site |
 //! | [`trace`] | targets | a report now and then: the pipeline put together |
+//! | [`top`] | reports, keys | a live view in the terminal |
 //! | [`doctor`] | host and process | findings with remedies |
 //! | [`cli`] | the command line | an exit status |
 //! | `hostile` | bytes | every parser fed with them: for fuzzing and tests, not in the product |
@@ -44,6 +45,7 @@ pub mod snapshot;
 pub mod symbolise;
 pub mod sys;
 pub mod target;
+pub mod top;
 pub mod trace;
 pub mod units;
 pub mod unwind;

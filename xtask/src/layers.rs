@@ -13,7 +13,7 @@ use crate::source::{self, File, line_of, words};
 use crate::workspace;
 
 /// The product's modules; each may name itself and those before it.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "fault",
     "units",
     "sys",
@@ -32,14 +32,16 @@ const ORDER: [&str; 21] = [
     "snapshot",
     "goroutines",
     "trace",
+    "top",
     "doctor",
     "cli",
     "hostile",
 ];
 
 /// Libraries that only some modules may name.
-const RESERVED: [(&str, &[&str]); 4] = [
+const RESERVED: [(&str, &[&str]); 5] = [
     ("rusqlite", &["recording"]),
+    ("ratatui", &["top"]),
     ("aya", &["sys", "probes", "collector", "trace"]),
     ("aya_obj", &["sys", "probes", "collector", "trace"]),
     ("libc", &["sys", "probes"]),

@@ -30,6 +30,7 @@ Examples:
   outlive run -- ./server --port 8080     from the first allocation on
   outlive report heap.pb.gz               a heap profile that a Go service served, or outlive wrote
   outlive diff before.pb.gz after.pb.gz   what grew between two of them
+  outlive top 4242                        watch it grow: a live view of its call sites
   outlive doctor 4242                     can this process be traced, and how well
 
 Exit status: 0 ok, 1 failed, 2 usage, 3 not allowed here, 4 no such target or nothing in it to trace,
@@ -91,6 +92,17 @@ pub(super) enum Colour {
     Never,
 }
 
+impl Colour {
+    /// Whether to use colour on a terminal, or elsewhere.
+    pub(super) fn is_wanted(self, is_terminal: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none(),
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Trace running processes
@@ -111,6 +123,8 @@ pub(super) enum Command {
     Diff(Diff),
     /// Keep snapshots of running processes in a file, for hours to weeks
     Record(Record),
+    /// Watch running processes: a live view of their call sites, in the terminal
+    Top(Top),
     /// Tell whether this host and a process can be traced, how well, and what to do about it
     Doctor(Doctor),
     /// Print what completes the words of this command line in a shell
@@ -234,6 +248,36 @@ impl Record {
     ) -> Result<TraceOptions, Fault> {
         let report = report::Options { sort: SortKey::Live, top: usize::MAX, raw: false };
         self.tracing.options(default, default_overhead, Some(self.every), report)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Top {
+    /// Processes to watch
+    #[arg(required_unless_present = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) pids: Vec<u32>,
+    /// The same, as an option
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', env = "OUTLIVE_PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) pid: Vec<u32>,
+    /// Time between two looks
+    #[arg(short, long, value_name = "TIME", default_value = "1s", env = "OUTLIVE_INTERVAL")]
+    interval: Span,
+    /// Order of the sites at first
+    #[arg(short, long, value_enum, default_value_t = Sort::Live, env = "OUTLIVE_SORT")]
+    sort: Sort,
+    #[command(flatten)]
+    tracing: Tracing,
+}
+
+impl Top {
+    /// The options of a view that is made as `default` says unless told otherwise: every report has all sites.
+    pub(super) fn options(
+        &self,
+        default: Selection,
+        default_overhead: Option<f64>,
+    ) -> Result<TraceOptions, Fault> {
+        let report = report::Options { sort: self.sort.key(), top: usize::MAX, raw: false };
+        self.tracing.options(default, default_overhead, Some(self.interval), report)
     }
 }
 

@@ -15,6 +15,7 @@ mod report;
 mod run;
 mod signals;
 mod snapshot;
+mod top;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Report(file) => report::report(&file, &arguments.global),
         Command::Diff(files) => diff::diff(&files, &arguments.global),
         Command::Record(record) => record::record(&record, &arguments.global),
+        Command::Top(top) => top::top(&top, &arguments.global),
         Command::Doctor(doctor) => {
             crate::doctor::examine(doctor.pid, doctor.json).map(Outcome::Own)
         }

@@ -50,11 +50,7 @@ impl Output {
         if is_terminal && format.document().is_some_and(export::Format::is_binary) {
             return Err(not_for_terminals(format));
         }
-        let colour = match colour {
-            Colour::Always => true,
-            Colour::Never => false,
-            Colour::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none(),
-        };
+        let colour = colour.is_wanted(is_terminal);
         let width = if is_terminal { terminal_width() } else { None };
         let layout = text::Layout { colour, width };
         Ok(Self { sink, format, layout, metric: Metric::default(), kept: Vec::new() })

@@ -13,6 +13,11 @@ const INTERRUPTED: i32 = 130;
 
 /// Signals end the run; a second Ctrl-C ends outlive at once.
 pub(super) fn ending() -> Result<UnboundedReceiver<UserSignal>, Fault> {
+    ending_after(|| {})
+}
+
+/// As [`ending`]; before outlive ends at once, `last` is done.
+pub(super) fn ending_after(last: fn()) -> Result<UnboundedReceiver<UserSignal>, Fault> {
     let (sender, receiver) = unbounded_channel();
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         let mut signals = signal(kind).map_err(|error| cannot_listen(&error))?;
@@ -21,6 +26,7 @@ pub(super) fn ending() -> Result<UnboundedReceiver<UserSignal>, Fault> {
             let mut asked = false;
             while signals.recv().await.is_some() {
                 if asked || sender.send(UserSignal::Finish).is_err() {
+                    last();
                     std::process::exit(INTERRUPTED);
                 }
                 asked = true;

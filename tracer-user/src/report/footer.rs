@@ -4,7 +4,7 @@ use super::model::{Loss, Report};
 use super::text::{Layout, printable};
 use crate::units::{human_age, human_count, human_percent, human_size};
 
-pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
+pub(crate) fn lines(report: &Report, layout: Layout) -> Vec<String> {
     let notices = report.loss.notices.iter();
     let notices = notices.map(|notice| format!("note       {}", printable(notice)));
     // A file has its losses and costs, if it knows of them, in its comments.

@@ -7,15 +7,15 @@ mod arrange;
 mod build;
 pub mod diff;
 pub mod export;
-mod footer;
+pub(crate) mod footer;
 pub mod import;
 pub mod json;
 mod mappings;
 pub mod model;
 pub mod profile;
 mod proto;
-mod stacks;
-mod table;
+pub(crate) mod stacks;
+pub(crate) mod table;
 pub mod text;
 pub mod words;
 

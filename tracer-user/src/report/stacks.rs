@@ -49,7 +49,8 @@ pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
     lines
 }
 
-fn heading(site: &Site, sampled: bool, layout: Layout) -> String {
+/// Rank, live bytes, growth and freed blocks of a site.
+pub(crate) fn heading(site: &Site, sampled: bool, layout: Layout) -> String {
     let [low, high] = site.live_bytes_ci95;
     let interval = if sampled {
         format!(" ({} to {})", human_size(low as f64), human_size(high as f64))
@@ -95,7 +96,8 @@ pub(super) fn frame_lines(frames: &[Frame], layout: Layout) -> Vec<String> {
     lines
 }
 
-fn frame_line(frame: &Frame, layout: Layout) -> String {
+/// Function and place of a frame.
+pub(crate) fn frame_line(frame: &Frame, layout: Layout) -> String {
     let function = printable(&frame.function);
     let inlined = if frame.inlined { " (inlined)" } else { "" };
     let place = match (&frame.file, frame.line) {
@@ -112,7 +114,7 @@ fn frame_line(frame: &Frame, layout: Layout) -> String {
 }
 
 /// Why a stack does not reach the thread's start, in words.
-fn incomplete(end: &str) -> Option<&'static str> {
+pub(crate) fn incomplete(end: &str) -> Option<&'static str> {
     match end {
         "root" => None,
         "too-deep" => Some("deeper than outlive keeps"),
@@ -130,7 +132,7 @@ pub(super) fn place(frame: &Frame) -> String {
 }
 
 /// The innermost frame that is the program's own rather than a language library's; else the innermost.
-pub(super) fn own_frame(frames: &[Frame]) -> Option<&Frame> {
+pub(crate) fn own_frame(frames: &[Frame]) -> Option<&Frame> {
     frames.get(own_index(frames.iter()))
 }
 

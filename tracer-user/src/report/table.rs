@@ -120,7 +120,7 @@ fn table(
 }
 
 /// A site of which nothing is live and nothing changes tells nothing.
-fn is_shown(site: &Site) -> bool {
+pub(crate) fn is_shown(site: &Site) -> bool {
     site.live_bytes > 0
         || site.live_count > 0
         || site.growth_bytes_per_s.is_some_and(|growth| growth != 0.0)
@@ -172,12 +172,13 @@ fn cells(site: &Site, columns: Columns) -> Vec<String> {
     cells
 }
 
-fn age(seconds: Option<f64>) -> String {
+/// An age, or that it is not known.
+pub(crate) fn age(seconds: Option<f64>) -> String {
     seconds.map_or_else(|| "-".to_owned(), human_age)
 }
 
 /// Half of the interval, in percent of the value.
-fn relative_error(site: &Site) -> String {
+pub(crate) fn relative_error(site: &Site) -> String {
     let [low, high] = site.live_bytes_ci95;
     if site.live_bytes == 0 {
         return "-".to_owned();
@@ -187,7 +188,7 @@ fn relative_error(site: &Site) -> String {
 }
 
 /// `unclear` when the interval holds both growing and shrinking.
-fn growth(site: &Site) -> String {
+pub(crate) fn growth(site: &Site) -> String {
     match (site.growth_bytes_per_s, site.growth_ci95) {
         (_, Some([low, high])) if low < 0.0 && high > 0.0 => "unclear".to_owned(),
         (Some(growth), _) => rate(growth),
@@ -219,7 +220,7 @@ pub(super) fn aligned(row: &[String], widths: &[usize]) -> String {
 }
 
 /// Function and line in so many columns. The line is kept whole as long as it leaves room: it says most.
-fn short_place(frame: &Frame, columns: Option<usize>) -> String {
+pub(crate) fn short_place(frame: &Frame, columns: Option<usize>) -> String {
     let place = place(frame);
     let function = printable(&frame.function);
     let Some(columns) = columns else { return format!("{function} {place}").trim_end().to_owned() };
@@ -236,7 +237,7 @@ fn short_place(frame: &Frame, columns: Option<usize>) -> String {
 }
 
 /// A C++ name without parameters and template arguments, a Rust one without generics: what tells functions apart most.
-fn without_parameters(function: &str) -> String {
+pub(crate) fn without_parameters(function: &str) -> String {
     let mut depth = 0_usize;
     let mut out = String::new();
     for character in function.chars() {
@@ -260,7 +261,8 @@ fn shorten_start(text: &str, columns: usize) -> String {
     "…".chars().chain(text.chars().skip(length + 1 - columns)).collect()
 }
 
-fn shorten_end(text: &str, columns: usize) -> String {
+/// The first so many columns.
+pub(crate) fn shorten_end(text: &str, columns: usize) -> String {
     if text.chars().count() <= columns {
         return text.to_owned();
     }

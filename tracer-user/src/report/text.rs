@@ -46,7 +46,8 @@ pub fn render(report: &Report, layout: Layout) -> String {
     lines.join("\n")
 }
 
-fn header(report: &Report, layout: Layout) -> Vec<String> {
+/// Who is reported on, how, and how much is live: three lines.
+pub(crate) fn header(report: &Report, layout: Layout) -> Vec<String> {
     let target = &report.target;
     if let Some(file) = &report.file {
         return header_of_file(file, report, layout);

@@ -1,0 +1,219 @@
+//! The live view, driven by keys on a real terminal.
+#![expect(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use outlive_tests::compiler::{Build, build};
+use outlive_tests::counts::Counts;
+use outlive_tests::outlive::{command, finished};
+use outlive_tests::report::Report;
+use outlive_tests::terminal::Terminal;
+use outlive_tests::workload::Workload;
+
+const ESCAPE: &str = "\u{1b}";
+const CTRL_C: &str = "\u{3}";
+/// Of the workload's two sites that hold something after `go`.
+const LIVE: &str = "in 1,001 blocks";
+
+fn workload() -> Workload {
+    Workload::start(&build("c/sites.c", Build::Debug), &[])
+}
+
+/// The view of a process, each allocation recorded.
+fn top(pid: u32, folder: &Path) -> Terminal {
+    let mut command = command(["top", "--exact", "--interval", "50ms"]);
+    command.arg(pid.to_string()).current_dir(folder);
+    let terminal = Terminal::start(&command);
+    terminal.await_text("every allocation recorded");
+    terminal
+}
+
+/// The view of a process that has done its first part.
+fn top_after_go(folder: &Path) -> (Workload, Terminal, Counts) {
+    let mut workload = workload();
+    let terminal = top(workload.pid(), folder);
+    let counts = workload.go();
+    assert_eq!((counts.live_count, counts.live_bytes), (1001, 1_100_000));
+    terminal.await_text(LIVE);
+    (workload, terminal, counts)
+}
+
+/// The rows of the table: what comes before the function, and the rest.
+fn place(text: &str, function: &str) -> Option<usize> {
+    text.lines().position(|line| line.contains(function))
+}
+
+fn is_before(text: &str, first: &str, second: &str) -> bool {
+    place(text, first).zip(place(text, second)).is_some_and(|(first, second)| first < second)
+}
+
+#[test]
+fn sites_stand_in_the_order_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (workload, mut terminal, _) = top_after_go(folder.path());
+    let text = terminal.await_screen("big first", |text| is_before(text, "hold_big", "hold_many"));
+    let row = |function| text.lines().find(|line| line.contains(function)).unwrap();
+    let cells = |function| row(function).split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+    assert_eq!(cells("hold_big"), "976.6 KiB 1");
+    assert_eq!(cells("hold_many"), "97.7 KiB 1,000");
+    assert!(row("hold_big").contains("sites.c:13"), "{text}");
+    assert!(text.contains("live 1.0 MiB in 1,001 blocks"), "{text}");
+    assert!(text.contains("lost       nothing"), "{text}");
+    assert!(text.contains("cost "), "{text}");
+    terminal.press("c");
+    terminal.await_screen("many first", |text| is_before(text, "hold_many", "hold_big"));
+    terminal.press("l");
+    terminal.await_screen("big first", |text| is_before(text, "hold_big", "hold_many"));
+    // The later site is the youngest: by age it is last.
+    let mut workload = workload;
+    workload.talk.say("later");
+    workload.talk.hear();
+    terminal.await_screen("late second", |text| {
+        is_before(text, "hold_big", "hold_late") && is_before(text, "hold_late", "hold_many")
+    });
+    terminal.press("a");
+    terminal.await_screen("late last", |text| {
+        is_before(text, "hold_big", "hold_late") && is_before(text, "hold_many", "hold_late")
+    });
+    terminal.press("q");
+    assert_eq!(terminal.await_clean_end().0.code(), Some(0));
+    workload.exit();
+}
+
+#[test]
+fn enter_shows_functions_files_and_source_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_workload, mut terminal, _) = top_after_go(folder.path());
+    terminal.await_screen("big first", |text| is_before(text, "hold_big", "hold_many"));
+    terminal.press("j\r");
+    let text = terminal.await_text("sites.c:19");
+    assert!(text.contains("hold_many") && text.contains("main"), "{text}");
+    assert!(text.contains(">    19          sink = malloc(100); /* SITE many */"), "{text}");
+    terminal.press(ESCAPE);
+    terminal.await_text("hold_big");
+}
+
+#[test]
+fn a_filter_leaves_what_matches() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_workload, mut terminal, _) = top_after_go(folder.path());
+    terminal.await_text("hold_many");
+    terminal.press("/MANY");
+    terminal.await_screen("many only", |text| {
+        text.contains("/MANY_") && text.contains("hold_many") && !text.contains("hold_big")
+    });
+    terminal.press("\r");
+    terminal.await_screen("the keys", |text| text.contains("/MANY  ?:help"));
+    terminal.press(ESCAPE);
+    terminal.await_text("hold_big");
+    terminal.press("f");
+    let text = terminal.await_text("|all 1.0 MiB");
+    assert!(text.contains("|hold_big 976.6 KiB"), "{text}");
+    terminal.press("?");
+    terminal.await_text("outlive-PID-TIME.json");
+}
+
+#[test]
+fn the_moment_is_exported_also_while_it_is_paused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut workload, mut terminal, before) = top_after_go(folder.path());
+    terminal.press(" ");
+    terminal.await_text("[paused]");
+    workload.talk.say("later");
+    let after = Counts::parse(&workload.talk.hear());
+    exported(&mut terminal, folder.path()).assert_exact(before);
+    terminal.press(" ");
+    terminal.await_text("in 1,003 blocks");
+    let report = exported(&mut terminal, folder.path());
+    report.assert_exact(after);
+    report.site_in("hold_late").assert_live(2, 600_000);
+    terminal.press("q");
+    assert_eq!(terminal.await_clean_end().0.code(), Some(0));
+}
+
+/// The report that the view writes to a file, which is taken away.
+fn exported(terminal: &mut Terminal, folder: &Path) -> Report {
+    terminal.press("e");
+    let text = terminal.await_text("exported to outlive-");
+    let line = text.lines().find_map(|line| line.strip_prefix("exported to ")).unwrap();
+    let path = folder.join(line.trim());
+    let document = fs::read_to_string(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    // The message goes with the next key.
+    terminal.press("k");
+    terminal.await_screen("the keys", |text| !text.contains("exported to"));
+    Report::new(serde_json::from_str(&document).unwrap(), document)
+}
+
+#[test]
+fn it_fits_the_terminal_whatever_its_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_workload, terminal, _) = top_after_go(folder.path());
+    for (rows, columns) in [(40_u16, 120_u16), (10, 60), (24, 80)] {
+        terminal.resize(rows, columns);
+        terminal.await_screen("the keys in the last line", |text| {
+            let is_last = place(text, "?:help") == Some(usize::from(rows) - 1);
+            is_last && text.contains("hold_big")
+        });
+    }
+}
+
+#[test]
+fn the_terminal_is_left_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let ends: [fn(&mut Terminal); 5] = [
+        |terminal| terminal.press("q"),
+        |terminal| terminal.press(CTRL_C),
+        |terminal| terminal.signal(Signal::SIGTERM),
+        |terminal| terminal.signal(Signal::SIGINT),
+        |terminal| terminal.signal(Signal::SIGHUP),
+    ];
+    let mut workload = workload();
+    for end in ends {
+        let mut terminal = top(workload.pid(), folder.path());
+        assert!(terminal.is_on_alternate_screen());
+        end(&mut terminal);
+        let (status, text) = terminal.await_clean_end();
+        assert_eq!((status.code(), text.trim()), (Some(0), ""));
+    }
+    // Nothing of it is left in the process.
+    assert_eq!(workload.go().live_count, 1001);
+    workload.exit();
+}
+
+#[test]
+fn the_view_stays_when_the_process_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut workload, mut terminal, _) = top_after_go(folder.path());
+    workload.talk.say("later");
+    workload.talk.hear();
+    workload.exit();
+    let text = terminal.await_text("[the process has ended]");
+    assert!(text.contains("in 1,003 blocks") && text.contains("hold_late"), "{text}");
+    terminal.press("q");
+    assert_eq!(terminal.await_clean_end().0.code(), Some(0));
+}
+
+#[test]
+fn errors_are_said_on_the_terminal_as_it_was() {
+    // PIDs end at 2^22.
+    let terminal = Terminal::start(&command(["top", "4194305"]));
+    let (status, text) = terminal.await_clean_end();
+    assert_eq!(status.code(), Some(4), "{text}");
+    assert!(text.contains("error: "), "{text}");
+}
+
+#[test]
+fn without_a_terminal_it_says_what_to_use() {
+    let workload = workload();
+    let [what, why, remedy] = finished(command(["top"]).arg(workload.pid().to_string())).error(2);
+    assert_eq!(what, "cannot show a live view");
+    assert!(why.contains("is not a terminal"), "{why}");
+    assert!(
+        remedy.contains(&format!("outlive attach --interval 1s {}", workload.pid())),
+        "{remedy}"
+    );
+    workload.exit();
+}

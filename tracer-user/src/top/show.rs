@@ -1,0 +1,117 @@
+//! The thread of the live view: it waits for keys and for news, and draws.
+//!
+//! In: [`News`] from the session, keys and sizes from the terminal. Out: the screen; it returns when the person has enough.
+
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Duration;
+
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
+
+use super::export;
+use super::source::Sources;
+use super::state::{Request, State};
+use super::terminal::Screen;
+use super::view::{self, Theme};
+use crate::fault::{Fault, Status};
+use crate::report::Sort;
+use crate::report::model::Report;
+
+/// How long news wait at most.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What the session tells.
+pub enum News {
+    /// What a process holds now.
+    Report {
+        /// The report.
+        report: Box<Report>,
+        /// Why no further one will come, when that is so.
+        ended: Option<&'static str>,
+    },
+    /// Names are being looked up for a report: so many of so many.
+    Naming(usize, usize),
+    /// The view is to end.
+    Quit,
+}
+
+/// Shows processes, given by PID and name, until a key, or the news, say that it is enough.
+pub fn show(
+    processes: Vec<(u32, String)>,
+    sort: Sort,
+    theme: Theme,
+    news: &Receiver<News>,
+) -> Result<(), Fault> {
+    let mut state = State::new(processes, sort);
+    let mut sources = Sources::default();
+    let mut screen = Screen::enter().map_err(|error| broken(&error))?;
+    let mut is_stale = true;
+    loop {
+        if is_stale {
+            if let Some(row) = state.opened() {
+                sources.read(&row.site.frames);
+            }
+            let drawn = screen.draw(|frame| view::draw(frame, &mut state, &sources, theme));
+            drawn.map_err(|error| broken(&error))?;
+        }
+        is_stale = false;
+        let mut wait = PAUSE;
+        while event::poll(wait).map_err(|error| broken(&error))? {
+            wait = Duration::ZERO;
+            is_stale = true;
+            let event = event::read().map_err(|error| broken(&error))?;
+            if !handle(&event, &mut state) {
+                return Ok(());
+            }
+        }
+        loop {
+            match news.try_recv() {
+                Ok(News::Report { report, ended }) => state.take(*report, ended),
+                Ok(News::Naming(done, total)) => {
+                    state.naming = (done < total).then_some((done, total));
+                }
+                Ok(News::Quit) | Err(TryRecvError::Disconnected) => return Ok(()),
+                Err(TryRecvError::Empty) => break,
+            }
+            is_stale = true;
+        }
+    }
+}
+
+/// False when the view is to end.
+fn handle(event: &Event, state: &mut State) -> bool {
+    let Event::Key(key) = event else { return true };
+    if key.kind == KeyEventKind::Release {
+        return true;
+    }
+    match state.press(*key) {
+        Some(Request::Quit) => return false,
+        Some(Request::Export) => state.message = Some(exported(state)),
+        None => {}
+    }
+    true
+}
+
+/// Writes the report of the moment; what came of it.
+fn exported(state: &State) -> String {
+    let Some(report) = state.report() else {
+        return "nothing to export yet: the first report is to come".to_owned();
+    };
+    match export::write(report, Path::new(".")) {
+        Ok(name) => format!("exported to {name}"),
+        Err((name, error)) if error.kind() == io::ErrorKind::AlreadyExists => {
+            format!("{name} exists already and stays as it is")
+        }
+        Err((name, error)) => format!("cannot export to {name}: {error}"),
+    }
+}
+
+fn broken(error: &io::Error) -> Fault {
+    Fault::new(
+        Status::Failed,
+        "the view has ended",
+        format!("the terminal fails: {error}"),
+        "use another terminal, or `outlive attach`, which needs none",
+    )
+}

@@ -1,0 +1,130 @@
+//! The terminal while it belongs to the live view, and as it was before.
+//!
+//! However the view ends, by a return, a panic, or a signal, [`leave`] gives the terminal back. What is written to standard error
+//! meanwhile would stand in the middle of the view: it is kept, and printed then.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read as _, Seek as _, SeekFrom, Stdout, Write as _};
+use std::os::fd::OwnedFd;
+use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use nix::unistd::dup2_stderr;
+use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::cursor::{Hide, Show};
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+use ratatui::{Frame, Terminal};
+
+/// Most of what was kept that is printed: its end.
+const MAX_PRINTED: u64 = 64 << 10;
+
+/// Whether the terminal is the view's.
+static IS_ENTERED: AtomicBool = AtomicBool::new(false);
+static KEPT: Mutex<Option<KeptErrors>> = Mutex::new(None);
+
+/// The terminal on standard input and output, in raw mode and on its alternate screen. Given back when dropped.
+pub struct Screen {
+    terminal: Terminal<CrosstermBackend<Stdout>>,
+}
+
+impl Screen {
+    /// Takes the terminal.
+    pub fn enter() -> io::Result<Self> {
+        give_back_on_panic();
+        enable_raw_mode()?;
+        IS_ENTERED.store(true, Ordering::SeqCst);
+        // From here on an early return gives it back.
+        let entered = execute!(io::stdout(), EnterAlternateScreen, Hide)
+            .and_then(|()| Terminal::new(CrosstermBackend::new(io::stdout())));
+        match entered {
+            Ok(terminal) => {
+                *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = KeptErrors::begin();
+                Ok(Self { terminal })
+            }
+            Err(error) => {
+                leave();
+                Err(error)
+            }
+        }
+    }
+
+    /// Draws; does nothing when the terminal has been given back.
+    pub(super) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
+        if IS_ENTERED.load(Ordering::SeqCst) {
+            self.terminal.draw(draw)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        leave();
+    }
+}
+
+/// Gives the terminal back, if it was taken.
+pub fn leave() {
+    if !IS_ENTERED.swap(false, Ordering::SeqCst) {
+        return;
+    }
+    let left = execute!(io::stdout(), LeaveAlternateScreen, Show);
+    let cooked = disable_raw_mode();
+    if let Some(kept) = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        kept.end();
+    }
+    if let Err(error) = left.and(cooked) {
+        tracing::debug!("the terminal has gone: {error}");
+    }
+}
+
+/// The message of a panic is for the terminal as it was.
+fn give_back_on_panic() {
+    static IS_SET: AtomicBool = AtomicBool::new(false);
+    if !IS_SET.swap(true, Ordering::SeqCst) {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            leave();
+            before(info);
+        }));
+    }
+}
+
+/// What is written to standard error, in a file.
+struct KeptErrors {
+    file: File,
+    terminal: OwnedFd,
+}
+
+impl KeptErrors {
+    /// Keeps it from now on, when it would go to a terminal, and there is room for a file.
+    fn begin() -> Option<Self> {
+        if !io::stderr().is_terminal() {
+            return None;
+        }
+        let terminal = nix::unistd::dup(io::stderr()).ok()?;
+        let file = tempfile::tempfile().ok()?;
+        dup2_stderr(&file).ok()?;
+        Some(Self { file, terminal })
+    }
+
+    fn end(mut self) {
+        if dup2_stderr(&self.terminal).is_err() {
+            return;
+        }
+        let mut text = Vec::new();
+        let end = self.file.metadata().map_or(0, |data| data.len());
+        let read = self
+            .file
+            .seek(SeekFrom::Start(end.saturating_sub(MAX_PRINTED)))
+            .and_then(|_| self.file.read_to_end(&mut text))
+            .and_then(|_| io::stderr().write_all(&text));
+        if let Err(error) = read {
+            tracing::debug!("what was logged meanwhile cannot be printed: {error}");
+        }
+    }
+}
