@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
-use outlive_tests::compiler::{Build, build};
+use outlive_tests::compiler::{Build, build, line_of};
 use outlive_tests::counts::Counts;
 use outlive_tests::outlive::{command, finished};
 use outlive_tests::report::Report;
@@ -40,7 +40,7 @@ fn top_after_go(folder: &Path) -> (Workload, Terminal, Counts) {
     (workload, terminal, counts)
 }
 
-/// The rows of the table: what comes before the function, and the rest.
+/// The first line with this text.
 fn place(text: &str, function: &str) -> Option<usize> {
     text.lines().position(|line| line.contains(function))
 }
@@ -58,7 +58,8 @@ fn sites_stand_in_the_order_asked_for() {
     let cells = |function| row(function).split_whitespace().take(3).collect::<Vec<_>>().join(" ");
     assert_eq!(cells("hold_big"), "976.6 KiB 1");
     assert_eq!(cells("hold_many"), "97.7 KiB 1,000");
-    assert!(row("hold_big").contains("sites.c:13"), "{text}");
+    let place = format!("hold_big sites.c:{}", line_of("c/sites.c", "big"));
+    assert!(row("hold_big").contains(&place), "{text}");
     assert!(text.contains("live 1.0 MiB in 1,001 blocks"), "{text}");
     assert!(text.contains("lost       nothing"), "{text}");
     assert!(text.contains("cost "), "{text}");
@@ -78,7 +79,7 @@ fn sites_stand_in_the_order_asked_for() {
         is_before(text, "hold_big", "hold_late") && is_before(text, "hold_many", "hold_late")
     });
     terminal.press("q");
-    assert_eq!(terminal.await_clean_end().0.code(), Some(0));
+    assert_eq!(terminal.await_clean_end().code(), Some(0));
     workload.exit();
 }
 
@@ -88,9 +89,12 @@ fn enter_shows_functions_files_and_source_lines() {
     let (_workload, mut terminal, _) = top_after_go(folder.path());
     terminal.await_screen("big first", |text| is_before(text, "hold_big", "hold_many"));
     terminal.press("j\r");
-    let text = terminal.await_text("sites.c:19");
-    assert!(text.contains("hold_many") && text.contains("main"), "{text}");
-    assert!(text.contains(">    19          sink = malloc(100); /* SITE many */"), "{text}");
+    let line = line_of("c/sites.c", "many");
+    let text = terminal.await_text("/* SITE many */");
+    assert!(text.contains(&format!("workloads/c/sites.c:{line}")), "{text}");
+    let source = format!(">{line:>6}          sink = malloc(100); /* SITE many */");
+    assert!(text.contains(&source), "{text}");
+    assert!(text.contains("#2  97.7 KiB, growth ") && text.contains("      main  "), "{text}");
     terminal.press(ESCAPE);
     terminal.await_text("hold_big");
 }
@@ -130,7 +134,7 @@ fn the_moment_is_exported_also_while_it_is_paused() {
     report.assert_exact(after);
     report.site_in("hold_late").assert_live(2, 600_000);
     terminal.press("q");
-    assert_eq!(terminal.await_clean_end().0.code(), Some(0));
+    assert_eq!(terminal.await_clean_end().code(), Some(0));
 }
 
 /// The report that the view writes to a file, which is taken away.
@@ -151,11 +155,12 @@ fn exported(terminal: &mut Terminal, folder: &Path) -> Report {
 fn it_fits_the_terminal_whatever_its_size() {
     let folder = tempfile::tempdir().unwrap();
     let (_workload, terminal, _) = top_after_go(folder.path());
+    let site = format!("sites.c:{}", line_of("c/sites.c", "big"));
     for (rows, columns) in [(40_u16, 120_u16), (10, 60), (24, 80)] {
         terminal.resize(rows, columns);
         terminal.await_screen("the keys in the last line", |text| {
             let is_last = place(text, "?:help") == Some(usize::from(rows) - 1);
-            is_last && text.contains("hold_big")
+            is_last && text.contains(&site)
         });
     }
 }
@@ -175,12 +180,12 @@ fn the_terminal_is_left_as_it_was() {
         let mut terminal = top(workload.pid(), folder.path());
         assert!(terminal.is_on_alternate_screen());
         end(&mut terminal);
-        let (status, text) = terminal.await_clean_end();
-        assert_eq!((status.code(), text.trim()), (Some(0), ""));
+        let status = terminal.await_clean_end();
+        assert_eq!((status.code(), terminal.text().trim()), (Some(0), ""));
     }
     // Nothing of it is left in the process.
     assert_eq!(workload.go().live_count, 1001);
-    workload.exit();
+    assert!(workload.is_running());
 }
 
 #[test]
@@ -193,21 +198,21 @@ fn the_view_stays_when_the_process_has_ended() {
     let text = terminal.await_text("[the process has ended]");
     assert!(text.contains("in 1,003 blocks") && text.contains("hold_late"), "{text}");
     terminal.press("q");
-    assert_eq!(terminal.await_clean_end().0.code(), Some(0));
+    assert_eq!(terminal.await_clean_end().code(), Some(0));
 }
 
 #[test]
 fn errors_are_said_on_the_terminal_as_it_was() {
     // PIDs end at 2^22.
-    let terminal = Terminal::start(&command(["top", "4194305"]));
-    let (status, text) = terminal.await_clean_end();
-    assert_eq!(status.code(), Some(4), "{text}");
-    assert!(text.contains("error: "), "{text}");
+    let mut terminal = Terminal::start(&command(["top", "4194305"]));
+    assert_eq!(terminal.await_clean_end().code(), Some(4));
+    terminal.await_text("error: ");
+    terminal.await_text("  do: ");
 }
 
 #[test]
 fn without_a_terminal_it_says_what_to_use() {
-    let workload = workload();
+    let mut workload = workload();
     let [what, why, remedy] = finished(command(["top"]).arg(workload.pid().to_string())).error(2);
     assert_eq!(what, "cannot show a live view");
     assert!(why.contains("is not a terminal"), "{why}");
@@ -215,5 +220,5 @@ fn without_a_terminal_it_says_what_to_use() {
         remedy.contains(&format!("outlive attach --interval 1s {}", workload.pid())),
         "{remedy}"
     );
-    workload.exit();
+    assert!(workload.is_running());
 }

@@ -93,8 +93,8 @@ impl Terminal {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("the signal arrives");
     }
 
-    /// Awaits the program's end and insists that the terminal is as it was: settings, screen, cursor. Gives the text on it.
-    pub fn await_clean_end(mut self) -> (ExitStatus, String) {
+    /// Awaits the program's end and insists that the terminal is as it was: settings, screen, cursor.
+    pub fn await_clean_end(&mut self) -> ExitStatus {
         let status = await_condition(PATIENCE, || self.child.try_wait().unwrap());
         let status = status.unwrap_or_else(|| panic!("it does not end:\n{}", self.text()));
         // What it wrote last may still be on its way.
@@ -105,7 +105,7 @@ impl Terminal {
         };
         assert!(await_condition(PATIENCE, is_clean).is_some(), "not clean:\n{}", self.text());
         assert_eq!(tcgetattr(&self.program_end).unwrap(), self.before, "the terminal's settings");
-        (status, self.text())
+        status
     }
 
     /// Whether the program has the alternate screen.

@@ -128,3 +128,53 @@ impl KeptErrors {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    use nix::pty::openpty;
+    use nix::sys::termios::tcgetattr;
+
+    /// Tells the test that it is the program on the terminal.
+    const INSIDE: &str = "OUTLIVE_TEST_INSIDE_TERMINAL";
+    const NAME: &str = "top::terminal::tests::a_panic_leaves_the_terminal_as_it_was";
+
+    #[test]
+    #[expect(clippy::panic, reason = "what a panic leaves behind is the subject")]
+    fn a_panic_leaves_the_terminal_as_it_was() {
+        if std::env::var_os(INSIDE).is_some() {
+            let _screen = Screen::enter().expect("a terminal");
+            eprintln!("logged meanwhile");
+            panic!("on purpose");
+        }
+        let pair = openpty(None, None).expect("a pseudoterminal");
+        let before = tcgetattr(&pair.slave).expect("its settings");
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.args(["--exact", NAME, "--nocapture"]).env(INSIDE, "1");
+        let stream = || Stdio::from(pair.slave.try_clone().expect("a descriptor"));
+        command.stdin(stream()).stdout(stream()).stderr(stream());
+        let mut child = command.spawn().expect("it starts");
+        drop(command);
+        let mut master = File::from(pair.master.try_clone().expect("a descriptor"));
+        let reader = std::thread::spawn(move || {
+            let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+            // A terminal whose other end is closed gives an error.
+            while let Ok(count @ 1..) = master.read(&mut buffer) {
+                text.extend_from_slice(&buffer[..count]);
+            }
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        assert!(!child.wait().expect("it ends").success());
+        assert_eq!(tcgetattr(&pair.slave).expect("its settings"), before);
+        drop(pair.slave);
+        let text = reader.join().expect("read");
+        let place = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part:?}: {text:?}"));
+        let entered = place("\u{1b}[?1049h");
+        let left = place("\u{1b}[?1049l");
+        assert!(entered < left && left < place("\u{1b}[?25h"), "{text:?}");
+        assert!(left < place("logged meanwhile"), "{text:?}");
+        assert!(place("logged meanwhile") < place("on purpose"), "{text:?}");
+    }
+}
