@@ -15,6 +15,8 @@ use crate::failure::{OrFail as _, failure};
 use crate::{go_toolchains, host, process, progress, setup, workspace};
 
 const VERSION: &str = "0.13.2";
+/// Where cargo-fuzz puts the programs, below its target directory.
+const BUILT: &str = "x86_64-unknown-linux-gnu/release";
 /// Most memory of a parser, MiB. One piece may be larger, as long as it is not filled.
 const MEMORY_MIB: u32 = 1024;
 const PIECE_MIB: u32 = 2048;
@@ -40,7 +42,7 @@ pub(crate) fn fuzz(names: &[String], seconds: u32) -> Result<bool> {
     let programs = programs()?;
     progress::say("building the parsers, instrumented (minutes, the first time)");
     let what = "the fuzz targets do not build";
-    process::run(cargo_fuzz("build")?.args(options())).or_fail(what, "see the messages above")?;
+    process::run(&mut build()?).or_fail(what, "see the messages above")?;
     let mut held = true;
     let mut lines = Vec::new();
     for name in chosen {
@@ -64,20 +66,17 @@ fn target() -> PathBuf {
     workspace::target().join("fuzz")
 }
 
-/// A command of cargo-fuzz with the project's own compiler, whose instrumentation is not stable yet.
-fn cargo_fuzz(action: &str) -> Result<Command> {
-    let mut cargo = process::cargo(&["fuzz", action]);
+/// Builds with the project's own compiler, whose instrumentation is not stable yet. The parsers have no unsafe code, so that there is
+/// nothing that a sanitizer would see before the language does.
+fn build() -> Result<Command> {
+    let mut cargo = process::cargo(&["fuzz", "build", "--sanitizer", "none", "--target-dir"]);
+    cargo.arg(target());
     cargo.current_dir(folder()).env("RUSTC_BOOTSTRAP", "1");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let tools = workspace::tools().join("bin");
     let path = std::env::join_paths([tools].into_iter().chain(std::env::split_paths(&path)));
     cargo.env("PATH", path.or_fail("cargo-fuzz cannot be run", "mend the variable PATH")?);
     Ok(cargo)
-}
-
-/// The parsers have no unsafe code, so that there is nothing that a sanitizer would see before the language does.
-fn options() -> [OsString; 4] {
-    ["--sanitizer".into(), "none".into(), "--target-dir".into(), target().into()]
 }
 
 fn install() -> Result<()> {
@@ -133,10 +132,13 @@ fn programs() -> Result<OsString> {
 /// Fuzzes one parser; whether it held, and a line about it.
 fn run(name: &str, seconds: u32, programs: &OsString) -> Result<(bool, String)> {
     let corpus = folder().join("corpus").join(name);
-    fs::create_dir_all(&corpus).with_context(|| format!("cannot create {}", corpus.display()))?;
+    let artifacts = folder().join("artifacts").join(name);
+    for made in [&corpus, &artifacts] {
+        fs::create_dir_all(made).with_context(|| format!("cannot create {}", made.display()))?;
+    }
     progress::say(&format!("fuzzing {name} for {seconds} s"));
-    let mut cargo = cargo_fuzz("run")?;
-    cargo.args(options()).args([name, "--"]);
+    let mut parser = Command::new(target().join(BUILT).join(name));
+    parser.arg(format!("-artifact_prefix={}/", artifacts.display()));
     for (option, value) in [
         ("max_total_time", seconds),
         ("rss_limit_mb", MEMORY_MIB),
@@ -145,11 +147,11 @@ fn run(name: &str, seconds: u32, programs: &OsString) -> Result<(bool, String)> 
         ("max_len", INPUT_BYTES),
         ("print_final_stats", 1),
     ] {
-        cargo.arg(format!("-{option}={value}"));
+        parser.arg(format!("-{option}={value}"));
     }
-    cargo.env("OUTLIVE_FUZZ_SEEDS", &corpus).env("OUTLIVE_FUZZ_PROGRAMS", programs);
+    parser.arg(&corpus).env("OUTLIVE_FUZZ_SEEDS", &corpus).env("OUTLIVE_FUZZ_PROGRAMS", programs);
     let log = target().join(format!("{name}.log"));
-    let ended = process::logged(&mut cargo, &log);
+    let ended = process::logged(&mut parser, &log);
     let said = fs::read(&log).unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
     let number = |name: &str| statistic(&said, name).unwrap_or("?").to_owned();
