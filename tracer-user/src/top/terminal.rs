@@ -142,7 +142,6 @@ mod tests {
     const NAME: &str = "top::terminal::tests::a_panic_leaves_the_terminal_as_it_was";
 
     #[test]
-    #[expect(clippy::panic, reason = "what a panic leaves behind is the subject")]
     fn a_panic_leaves_the_terminal_as_it_was() {
         if std::env::var_os(INSIDE).is_some() {
             let _screen = Screen::enter().expect("a terminal");

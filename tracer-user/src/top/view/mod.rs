@@ -53,7 +53,7 @@ impl Theme {
         if self.colour { Style::new().fg(colour) } else { Style::new() }
     }
 
-    fn dim(self) -> Style {
+    fn dim() -> Style {
         Style::new().add_modifier(Modifier::DIM)
     }
 
@@ -61,7 +61,7 @@ impl Theme {
         self.coloured(Color::Yellow).add_modifier(Modifier::BOLD)
     }
 
-    fn selected(self) -> Style {
+    fn selected() -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 }
@@ -81,7 +81,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &mut State, sources: &Sources, 
     frame.render_widget(Paragraph::new(status(state, theme)), last);
     match state.view {
         _ if state.report().is_none() => {
-            frame.render_widget(Paragraph::new(waiting(state)), middle)
+            frame.render_widget(Paragraph::new(waiting(state)), middle);
         }
         View::Table => table::draw(frame, middle, state, theme),
         View::Stack(_) => {
@@ -193,7 +193,7 @@ fn status(state: &State, theme: Theme) -> Line<'static> {
     if !state.filter.is_empty() {
         spans.push(Span::styled(format!("/{}  ", printable(&state.filter)), theme.warning()));
     }
-    spans.push(Span::styled(keys, theme.dim()));
+    spans.push(Span::styled(keys, Theme::dim()));
     Line::from(spans)
 }
 

@@ -23,7 +23,7 @@ pub(super) fn lines(state: &State, sources: &Sources, theme: Theme) -> Vec<Line<
             let is_meant = frame.line == Some(*number);
             let mark = if is_meant { '>' } else { ' ' };
             let line = Line::from(format!("        {mark}{number:>6}  {text}"));
-            lines.push(if is_meant { line } else { line.style(theme.dim()) });
+            lines.push(if is_meant { line } else { line.style(Theme::dim()) });
         }
     }
     if row.site.frames.is_empty() {

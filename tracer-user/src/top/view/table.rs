@@ -48,7 +48,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State, theme: 
         )
         .header(heading(&columns, state.sort))
         .column_spacing(GAP as u16)
-        .row_highlight_style(theme.selected());
+        .row_highlight_style(Theme::selected());
         frame.render_stateful_widget(table, area, &mut shown);
     }
     state.table = shown;
