@@ -12,14 +12,14 @@ use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use super::export;
 use super::source::Sources;
 use super::state::{Request, State};
-use super::terminal::Screen;
+use super::terminal::{Screen, await_keys};
 use super::view::{self, Theme};
 use crate::fault::{Fault, Status};
 use crate::report::Sort;
 use crate::report::model::Report;
 
 /// How long news wait at most.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MS: u8 = 50;
 
 /// What the session tells.
 pub enum News {
@@ -56,9 +56,10 @@ pub fn show(
             drawn.map_err(|error| broken(&error))?;
         }
         is_stale = false;
-        let mut wait = PAUSE;
-        while event::poll(wait).map_err(|error| broken(&error))? {
-            wait = Duration::ZERO;
+        if !await_keys(PAUSE_MS.into()) {
+            return Ok(());
+        }
+        while event::poll(Duration::ZERO).map_err(|error| broken(&error))? {
             is_stale = true;
             let event = event::read().map_err(|error| broken(&error))?;
             if !handle(&event, &mut state) {

@@ -5,11 +5,13 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Seek as _, SeekFrom, Stdout, Write as _};
-use std::os::fd::OwnedFd;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::dup2_stderr;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::{Hide, Show};
@@ -28,7 +30,8 @@ static KEPT: Mutex<Option<KeptErrors>> = Mutex::new(None);
 
 /// The terminal on standard input and output, in raw mode and on its alternate screen. Given back when dropped.
 pub struct Screen {
-    terminal: Terminal<CrosstermBackend<Stdout>>,
+    /// Not dropped: it would show the cursor once more, and panic where the terminal has gone and standard error with it.
+    terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
 }
 
 impl Screen {
@@ -43,7 +46,7 @@ impl Screen {
         match entered {
             Ok(terminal) => {
                 *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = KeptErrors::begin();
-                Ok(Self { terminal })
+                Ok(Self { terminal: ManuallyDrop::new(terminal) })
             }
             Err(error) => {
                 leave();
@@ -65,6 +68,16 @@ impl Drop for Screen {
     fn drop(&mut self) {
         leave();
     }
+}
+
+/// Waits so long at most for keys; false when the terminal has gone. crossterm would read from it for ever.
+pub(super) fn await_keys(limit: PollTimeout) -> bool {
+    let stdin = io::stdin();
+    let mut keys = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    // A signal ends the waiting: the size may be another one.
+    let _waited = poll(&mut keys, limit);
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+    keys[0].revents().is_none_or(|events| !events.intersects(gone))
 }
 
 /// Gives the terminal back, if it was taken.
