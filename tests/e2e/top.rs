@@ -36,8 +36,18 @@ fn top_after_go(folder: &Path) -> (Workload, Terminal, Counts) {
     let terminal = top(workload.pid(), folder);
     let counts = workload.go();
     assert_eq!((counts.live_count, counts.live_bytes), (1001, 1_100_000));
+    // What it shows now, and next, may be of a moment before the last free.
+    for _ in 0..2 {
+        let before = traced(&terminal.text());
+        terminal.await_screen("a later report", |text| traced(text) != before);
+    }
     terminal.await_text(LIVE);
     (workload, terminal, counts)
+}
+
+/// The line that says for how long the process has been traced.
+fn traced(text: &str) -> Option<String> {
+    text.lines().find(|line| line.starts_with("traced for")).map(str::to_owned)
 }
 
 /// The first line with this text.
