@@ -147,7 +147,7 @@ fn measure_overhead(arguments: Overhead) -> Result<()> {
     create(&work)?;
     let tracers = Tracers { outlive, memleak, launchers, work };
     let rows = overhead::measure(&tracers, rounds)?;
-    let page = table::page(&rows, &host::describe(), &versions::describe(&tracers));
+    let page = table::page(&rows, &host::describe(), &versions::describe(&tracers), rounds);
     print!("{page}");
     document.map_or(Ok(()), |path| write(&path, &page))
 }

@@ -9,14 +9,12 @@ const NONE: &str = "-";
 const INTRODUCTION: &str = "\
 # What tracing costs
 
-Written by `cargo xtask bench overhead` (as root); all numbers come from one run of it.
-
-";
+Written by `cargo xtask bench overhead` (as root); all numbers come from one run of it";
 const COLUMNS: &str = "\
 ## What the columns mean
 
-Times are processor time of the traced program, user and kernel; each is the least of several runs, since whatever else
-a machine does only adds to it. Times depend on the machine far more than ratios do.
+Times are processor time of the traced program, user and kernel; each is the least of all rounds, and of five windows in each for
+the loops, since whatever else a machine does only adds to it. Times depend on the machine far more than ratios do.
 
 | column | is |
 |---|---|
@@ -135,9 +133,9 @@ fn shown(number: Option<f64>, digits: usize) -> String {
 }
 
 /// The page of the documentation.
-pub(crate) fn page(rows: &[Row], host: &str, versions: &str) -> String {
+pub(crate) fn page(rows: &[Row], host: &str, versions: &str, rounds: u32) -> String {
     let sections: String = SECTIONS.iter().map(|shown| section(rows, shown)).collect();
-    format!("{INTRODUCTION}{host}.\n\n{versions}.\n\n{sections}{COLUMNS}")
+    format!("{INTRODUCTION} (rounds: {rounds}).\n\n{host}.\n\n{versions}.\n\n{sections}{COLUMNS}")
 }
 
 fn section(rows: &[Row], section: &Section) -> String {
@@ -213,7 +211,7 @@ mod tests {
             row(Tracing::Exact, Some(4.0), Some(3)),
             row(Tracing::Memleak, Some(10.0), None),
         ];
-        let page = page(&rows, "a machine", "tools");
+        let page = page(&rows, "a machine", "tools", 3);
         assert!(page.contains("| untraced | 2.0 | 1.00 | - | - |"), "{page}");
         assert!(page.contains("| outlive, exact | 4.0 | 2.00 | 0.25 | 3 |"), "{page}");
         assert!(page.contains("| outlive, exact | 4.00 | 2.00 | 0.25 | 3 |"), "{page}");
@@ -230,7 +228,7 @@ mod tests {
             row(Tracing::Exact, Some(6.0), Some(0)),
             row(Tracing::Memleak, Some(10.0), None),
         ];
-        let page = page(&rows, "a machine", "tools");
+        let page = page(&rows, "a machine", "tools", 3);
         assert!(page.contains("0.500, **more than expected**; bare traps: 0.375"), "{page}");
         assert!(page.contains("2.750, **more than expected**; bare traps: 2.500"), "{page}");
     }
@@ -242,7 +240,7 @@ mod tests {
             row(Tracing::Exact, Some(4.0), Some(0)),
             row(Tracing::Memleak, None, None),
         ];
-        let page = page(&rows, "a machine", "tools");
+        let page = page(&rows, "a machine", "tools", 3);
         assert!(page.contains("| outlive, exact | 4.0 | 2.00 | - | 0 |"), "{page}");
         assert!(page.contains("(could not be had for this run) | - | - | - | - |"), "{page}");
         assert!(page.contains("not known in this run"), "{page}");
