@@ -42,6 +42,7 @@ pub(crate) fn fuzz(names: &[String], seconds: u32) -> Result<bool> {
     let programs = programs()?;
     progress::say("building the parsers, instrumented (minutes, the first time)");
     let what = "the fuzz targets do not build";
+    use_versions_of_the_product()?;
     process::run(&mut build()?).or_fail(what, "see the messages above")?;
     let mut held = true;
     let mut lines = Vec::new();
@@ -77,6 +78,13 @@ fn build() -> Result<Command> {
     let path = std::env::join_paths([tools].into_iter().chain(std::env::split_paths(&path)));
     cargo.env("PATH", path.or_fail("cargo-fuzz cannot be run", "mend the variable PATH")?);
     Ok(cargo)
+}
+
+/// What is fuzzed is built of the crates that the product is built of; cargo adds to the copy what only fuzzing takes.
+fn use_versions_of_the_product() -> Result<()> {
+    let (from, to) = (workspace::root().join("Cargo.lock"), folder().join("Cargo.lock"));
+    fs::copy(&from, &to).with_context(|| format!("cannot make {}", to.display()))?;
+    Ok(())
 }
 
 fn install() -> Result<()> {
