@@ -132,7 +132,8 @@ async fn record_process(shared: &Rc<Shared>, target: Target) -> Result<(), Fault
                 recorder.expect(target);
             }
             Progress::Report { report, last } => {
-                let has_ended = last && !shared.is_over();
+                // A last report also comes when the user has enough, or when tracing costs too much.
+                let has_ended = last && !successor::is_running(Pid(report.target.pid));
                 recorder.keep(&report, SystemTime::now(), has_ended)?;
             }
             Progress::Governed { target, what } => {

@@ -38,7 +38,7 @@ pub fn find(before: &Identity, others: &BTreeSet<Pid>) -> Option<Target> {
     let mut found: Vec<Target> = pids
         .map(Pid)
         .filter(|pid| *pid != before.pid && !others.contains(pid))
-        .filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == before.exe))
+        .filter(|pid| program(*pid).is_some_and(|exe| exe == before.exe))
         .filter_map(|pid| Target::open(pid).ok())
         .filter(|target| {
             target.container_id == before.container_id && target.start_ticks > before.start_ticks
@@ -46,6 +46,15 @@ pub fn find(before: &Identity, others: &BTreeSet<Pid>) -> Option<Target> {
         .collect();
     found.sort_by_key(|target| target.start_ticks);
     found.into_iter().next()
+}
+
+/// Whether there is a process that runs a program: one that has ended and waits for its parent runs none.
+pub fn is_running(pid: Pid) -> bool {
+    program(pid).is_some()
+}
+
+fn program(pid: Pid) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
 
 /// What no two boots of a host share; empty when the kernel does not tell.
