@@ -36,8 +36,8 @@ fn snapshot_report(pid: u32) -> Report {
 }
 
 /// Insists that a snapshot of an idle program is its own profile; gives the report.
-fn assert_same(workload: &GoWorkload, what: &str) -> Report {
-    let (own, report) = workload.heap_around(|| snapshot_report(workload.pid()));
+fn assert_same(workload: &mut GoWorkload, what: &str) -> Report {
+    let (own, report) = workload.heap_around(snapshot_report);
     assert!(own.total().live_bytes > 0, "{what}: a program that holds nothing proves nothing");
     assert_claims(&report, &own, what);
     report
@@ -61,7 +61,7 @@ fn report_is_the_programs_own_profile_however_it_is_built() {
             workload.go(3000);
             workload.collect();
             let what = format!("{} {how:?}", toolchain.version);
-            let report = assert_same(&workload, &what);
+            let report = assert_same(&mut workload, &what);
             assert_eq!(report.text("/target/kind"), "go", "{what}");
             assert_eq!(report.text("/target/go_version"), toolchain.version, "{what}");
             assert_eq!(report.text("/sampling/mode"), "go-runtime", "{what}");
@@ -79,12 +79,12 @@ fn report_is_the_programs_own_profile_whatever_it_does() {
             let what = format!("{} {name}", toolchain.version);
             workload.go(500);
             workload.collect();
-            assert_same(&workload, &what);
+            assert_same(&mut workload, &what);
             // Not published yet, as far as the runtime did not collect.
             workload.go(200);
-            assert_same(&workload, &format!("{what}, between two collections"));
+            assert_same(&mut workload, &format!("{what}, between two collections"));
             workload.collect();
-            assert_same(&workload, &format!("{what}, later"));
+            assert_same(&mut workload, &format!("{what}, later"));
             workload.exit();
         }
     });
@@ -96,7 +96,7 @@ fn report_is_exact_where_the_program_samples_every_allocation() {
         let mut workload = start("mapcache", toolchain, Build::Plain, EVERY_ALLOCATION);
         let held = workload.go(400);
         workload.collect();
-        let report = assert_same(&workload, &toolchain.version);
+        let report = assert_same(&mut workload, &toolchain.version);
         let line = line_of("go/mapcache/main.go", "payload");
         // An allocation makes the runtime allocate, now and then: another site, of objects of another size.
         let payloads = report.sites().into_iter().filter(|site| {
@@ -129,7 +129,7 @@ fn report_before_the_first_collection_is_what_was_allocated() {
         assert!(at(&own, "mapcache/main.go", "payload").live_bytes > 0);
         let differences = own.differences(&claims(&report).without(is_other));
         assert!(differences.is_empty(), "{}:\n{}", toolchain.version, differences.join("\n"));
-        assert_same(&workload, &toolchain.version);
+        assert_same(&mut workload, &toolchain.version);
         workload.exit();
     });
 }
@@ -141,7 +141,7 @@ fn snapshots_leave_a_working_program_alone() {
         let held = workload.go_meanwhile(30_000, |pid| snapshot_report(pid).assert_no_loss());
         assert_eq!(held, 30_000 / 10 * 9 + 30_000 / 5);
         workload.collect();
-        assert_same(&workload, &toolchain.version);
+        assert_same(&mut workload, &toolchain.version);
         workload.exit();
     });
 }

@@ -216,8 +216,8 @@ fn a_snapshot_of_a_go_service_is_the_profile_that_it_serves() {
     workload.collect();
     let folder = folder();
     let file = folder.path().join("heap.pb.gz");
-    let pid = workload.pid().to_string();
-    let (served, profile) = workload.heap_around(|| {
+    let (served, profile) = workload.heap_around(|pid| {
+        let pid = pid.to_string();
         let mut command = command(["snapshot", &pid, "-f", "pprof", "--force", "-o"]);
         finished(command.arg(&file)).assert_status(0);
         read(&file)

@@ -5,8 +5,7 @@ use std::fmt::Debug;
 use super::goroutines::Goroutine;
 use super::profile::HeapProfile;
 
-/// How often a comparison is tried. To serve a profile takes memory, so that a program with a small heap collects once
-/// in a few requests, which publishes another profile.
+/// How often a comparison is tried: a program that collects garbage in between publishes another profile.
 const ATTEMPTS: usize = 30;
 
 /// `/debug/pprof` on a port of loopback.

@@ -88,9 +88,22 @@ impl GoWorkload {
         goroutines::leaked_in(&text, source)
     }
 
-    /// As [`Endpoint::heap_around`].
-    pub fn heap_around<T>(&self, look: impl Fn() -> T) -> (HeapProfile, T) {
-        self.endpoint().heap_around(look)
+    /// Looks at the process while it collects no garbage, so that nothing is published; gives its own profile then.
+    /// To serve a profile takes memory, and a small heap is collected once in a few requests.
+    pub fn heap_around<T>(&mut self, look: impl Fn(u32) -> T) -> (HeapProfile, T) {
+        let collector = self.set_collector("-1");
+        let pid = self.pid();
+        let seen = self.endpoint().heap_around(|| look(pid));
+        self.set_collector(&collector);
+        seen
+    }
+
+    /// Sets the heap's growth until the next collection, in percent; gives what it was.
+    fn set_collector(&mut self, percent: &str) -> String {
+        self.workload.talk.say(&format!("collector {percent}"));
+        let said: serde_json::Value =
+            serde_json::from_str(&self.workload.talk.hear()).expect("JSON");
+        said["was"].as_i64().expect("a percentage").to_string()
     }
 
     /// Says `exit` and insists that it ends well.

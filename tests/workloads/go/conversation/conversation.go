@@ -6,6 +6,8 @@
 //	workload: {"steps":1000,"held":7} what it did in all, and how much it holds by its own count
 //	test:     collect
 //	workload: {"collections":2}       the garbage collector ran once more; its profile is published
+//	test:     collector -1
+//	workload: {"was":100}             it collects by itself when the heap has grown by so many percent; -1 for never
 //	test:     endpoint
 //	workload: {"port":40001}          of net/http/pprof on 127.0.0.1; 0 when built without the tag pprof
 //	test:     exit
@@ -18,6 +20,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 )
@@ -43,6 +46,8 @@ func Hold(step func(number int), held func() int) {
 			var stats runtime.MemStats
 			runtime.ReadMemStats(&stats)
 			say(`{"collections":%d}`, stats.NumGC)
+		case "collector":
+			say(`{"was":%d}`, debug.SetGCPercent(number(argument)))
 		case "endpoint":
 			say(`{"port":%d}`, port)
 		case "exit":
