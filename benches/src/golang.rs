@@ -14,15 +14,18 @@ use outlive::target::elf::Elf;
 use serde_json::Value;
 
 use crate::churn::Churn;
-use crate::tracer::{Running, Tracers, Tracing};
+use crate::tracer::{Tracers, Tracing};
 use crate::traps::Traps;
 
-/// Windows of a run that count; two more come first and do not, while its heap grows.
-const WINDOWS: u32 = 5;
-const WARMING: u32 = 2;
-/// Fewer than the samples of a run: one for every 512 KiB, of which each window allocates several hundred MB.
-const LEAST_SAMPLES: u64 = 1000;
-/// Fewer than the allocations of a run.
+/// Windows before any counts, while the heap grows.
+const WARMING: u32 = 3;
+/// Pairs of windows of a round, one untraced and one attached to.
+const PAIRS_OF_ROUND: u32 = 10;
+/// Windows with traps.
+const TRAPPED: u32 = 3;
+/// Fewer than the samples of a window: one for every 512 KiB, of which each allocates several hundred MB.
+const LEAST_SAMPLES: u64 = 200;
+/// Fewer than the allocations of the windows with traps.
 const LEAST_ALLOCATIONS: u64 = 1_000_000;
 /// What attaching is expected to cost at most, in times untraced.
 const EXPECTED: f64 = 1.03;
@@ -34,47 +37,54 @@ const LONG_JUMP: [u8; 2] = [0x0f, 0x86];
 const PUSH_RBP: u8 = 0x55;
 const PROLOGUE_BYTES: usize = 24;
 
-/// How the program is traced.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Untraced,
-    Attached,
-    Trapped,
-}
-
-impl Way {
-    const ALL: [Self; 3] = [Self::Untraced, Self::Attached, Self::Trapped];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Untraced => "untraced",
-            Self::Attached => "outlive attach",
-            Self::Trapped => "bare traps on `mallocgc`",
-        }
-    }
-}
-
-/// The least time of each way, nanoseconds for a request; and the version of Go.
+/// Nanoseconds for a request, of each window; and the version of Go.
 pub(crate) struct Results {
-    least_ns: [f64; Way::ALL.len()],
+    /// Untraced and attached to, one after the other in either order.
+    pairs: Vec<[f64; 2]>,
+    trapped: Vec<f64>,
     go: String,
 }
 
-/// Measures `rounds` times in turn; the least time of each counts, since whatever else runs only adds to it.
+/// Measures `rounds` times so many pairs of windows of one process, which differ in nothing but what is attached to it.
 pub(crate) fn measure(tracers: &Tracers, go: &Path, rounds: u32) -> Result<Results> {
     let program = compile(go, &tracers.work)?;
     let allocators = allocators(go, &program)?;
-    let mut least_ns = [f64::INFINITY; Way::ALL.len()];
-    for round in 1..=rounds {
-        for (way, least) in Way::ALL.into_iter().zip(&mut least_ns) {
-            eprintln!("round {round} of {rounds}: {}", way.name());
-            let measured = run(way, tracers, &program, &allocators);
-            *least = least.min(measured.with_context(|| format!("of {}", way.name()))?);
-        }
+    let mut churn = Churn::start(&[OsString::from(&program)])?;
+    for _ in 0..WARMING {
+        churn.window()?;
     }
+    let mut pairs = Vec::new();
+    let all = rounds * PAIRS_OF_ROUND;
+    for pair in 1..=all {
+        eprintln!("pair {pair} of {all}");
+        let untraced_first = pair % 2 == 0;
+        let before = if untraced_first { churn.window()? } else { 0.0 };
+        let attached = attached(&mut churn, tracers).context("of outlive")?;
+        let untraced = if untraced_first { before } else { churn.window()? };
+        pairs.push([untraced, attached]);
+    }
+    eprintln!("traps");
+    let trapped = trapped(&mut churn, &program, &allocators).context("of traps")?;
+    churn.finish()?;
     let version = Command::new(go).arg("version").output().context("cannot run go")?;
     let go = String::from_utf8_lossy(&version.stdout).trim().to_owned();
-    Ok(Results { least_ns, go })
+    Ok(Results { pairs, trapped, go })
+}
+
+/// A window while outlive is attached.
+fn attached(churn: &mut Churn, tracers: &Tracers) -> Result<f64> {
+    let outlive = tracers.start(Tracing::Usual, churn.pid())?;
+    let window = churn.window()?;
+    check(&outlive.report()?.0)?;
+    Ok(window)
+}
+
+/// Windows with every allocation trapped.
+fn trapped(churn: &mut Churn, program: &Path, allocators: &[u64]) -> Result<Vec<f64>> {
+    let traps = Traps::at(program, allocators, churn.pid())?;
+    let windows = (0..TRAPPED).map(|_| churn.window()).collect::<Result<_>>()?;
+    traps.evidence(LEAST_ALLOCATIONS)?;
+    Ok(windows)
 }
 
 fn compile(go: &Path, work: &Path) -> Result<PathBuf> {
@@ -131,29 +141,6 @@ fn behind_stack_check(code: &[u8]) -> Option<usize> {
     (behind.first() == Some(&PUSH_RBP)).then(|| code.len() - behind.len())
 }
 
-fn run(way: Way, tracers: &Tracers, program: &Path, allocators: &[u64]) -> Result<f64> {
-    let mut churn = Churn::start(&[OsString::from(program)])?;
-    let (mut outlive, mut traps) = (Running::Nothing, None);
-    match way {
-        Way::Untraced => {}
-        Way::Attached => outlive = tracers.start(Tracing::Usual, churn.pid())?,
-        Way::Trapped => traps = Some(Traps::at(program, allocators, churn.pid())?),
-    }
-    for _ in 0..WARMING {
-        churn.window()?;
-    }
-    let mut least = f64::INFINITY;
-    for _ in 0..WINDOWS {
-        least = least.min(churn.window()?);
-    }
-    if way == Way::Attached {
-        check(&outlive.report()?.0)?;
-    }
-    traps.map_or(Ok(()), |traps| traps.evidence(LEAST_ALLOCATIONS).map(drop))?;
-    churn.finish()?;
-    Ok(least)
-}
-
 /// outlive saw every sample of the runtime's.
 fn check(report: &Value) -> Result<()> {
     let hits = report["cost"]["allocate_hits"].as_u64().context("the report tells no hits")?;
@@ -163,16 +150,47 @@ fn check(report: &Value) -> Result<()> {
     Ok(())
 }
 
+/// The middle of several numbers.
+fn median(numbers: impl Iterator<Item = f64>) -> f64 {
+    let mut numbers: Vec<f64> = numbers.collect();
+    numbers.sort_by(f64::total_cmp);
+    let middle = numbers.len() / 2;
+    if numbers.len().is_multiple_of(2) {
+        f64::midpoint(numbers[middle - 1], numbers[middle])
+    } else {
+        numbers[middle]
+    }
+}
+
+/// Where the true median of such numbers lies with 95 %: between two of them in their order, whatever their distribution.
+fn median_interval(numbers: impl Iterator<Item = f64>) -> [f64; 2] {
+    let mut numbers: Vec<f64> = numbers.collect();
+    numbers.sort_by(f64::total_cmp);
+    let count = numbers.len();
+    let mut probability = 0.5_f64.powi(i32::try_from(count).unwrap_or(i32::MAX));
+    let (mut below, mut rank) = (probability, 0);
+    while below <= 0.025 && rank < count / 2 {
+        rank += 1;
+        probability *= (count - rank + 1) as f64 / rank as f64;
+        below += probability;
+    }
+    let lower = rank.saturating_sub(1);
+    [numbers[lower], numbers[count - 1 - lower]]
+}
+
 /// The page of the documentation.
 pub(crate) fn page(results: &Results, host: &str) -> String {
-    let [untraced, attached, _] = results.least_ns;
-    let lines = Way::ALL
-        .into_iter()
-        .zip(results.least_ns)
-        .map(|(way, ns)| format!("| {} | {ns:.0} | {:.3} |\n", way.name(), ns / untraced));
-    let lines: String = lines.collect();
-    let ratio = attached / untraced;
-    let verdict = if ratio <= EXPECTED { "as expected" } else { "**more than expected**" };
+    let untraced = median(results.pairs.iter().map(|pair| pair[0]));
+    let ratios = || results.pairs.iter().map(|[untraced, attached]| attached / untraced);
+    let (ratio, [low, high]) = (median(ratios()), median_interval(ratios()));
+    let trapped = median(results.trapped.iter().copied());
+    let verdict = if high <= EXPECTED {
+        "as expected"
+    } else if low <= EXPECTED {
+        "not settled: the interval holds it"
+    } else {
+        "**more than expected**"
+    };
     format!(
         "\
 # What following a Go program costs
@@ -184,18 +202,25 @@ Written by `cargo xtask bench golang` (as root); all numbers come from one run o
 {}.
 
 The program does nothing but allocate: requests of several sizes, strings and maps, of which the last 100,000 are kept
-(`benches/workloads/golang`). Times are processor time of the whole process, its garbage collector included; each is the least of
-several runs, taken in turn.
+(`benches/workloads/golang`), on one processor. Times are processor time of the whole process, its garbage collector included. One process
+goes through {} pairs of windows, one untraced and one with outlive attached, in either order in turn; the cost is the median
+of their ratios.
 
 | | ns for a request | times untraced |
 |---|---|---|
-{lines}
+| untraced | {untraced:.0} | 1.000 |
+| outlive attach | {:.0} | {ratio:.3} ({low:.3} to {high:.3} with 95 %) |
+| bare traps on `mallocgc` | {trapped:.0} | {:.3} |
+
 - outlive attach: at most {EXPECTED} times untraced is expected; {ratio:.3}, {verdict}.
 
 `outlive attach` follows the objects that the runtime samples, and only they reach its probes. *Bare traps on `mallocgc`* are what a
 tracer of every allocation cannot be cheaper than: the kernel is trapped at each, counts it, and does nothing else.
 ",
-        results.go
+        results.go,
+        results.pairs.len(),
+        untraced * ratio,
+        trapped / untraced,
     )
 }
 
@@ -234,13 +259,24 @@ mod tests {
     }
 
     #[test]
+    fn the_median_and_its_interval_are_those_of_the_order() {
+        let numbers = || (1..=30).map(f64::from);
+        assert_eq!(median(numbers()).to_string(), "15.5");
+        assert_eq!(median((1..=5).map(f64::from)).to_string(), "3");
+        // Tables of the sign test: of 30, the tenth from either end.
+        assert_eq!(median_interval(numbers()).map(|n| n.to_string()), ["10", "21"]);
+        assert_eq!(median_interval([2.0, 1.0].into_iter()).map(|n| n.to_string()), ["1", "2"]);
+    }
+
+    #[test]
     fn more_than_expected_is_said() {
-        let page = |attached| {
-            let results = Results { least_ns: [100.0, attached, 900.0], go: "go".to_owned() };
+        let page = |attached: [f64; 2]| {
+            let pairs = (0..30).map(|n| [100.0, attached[n % 2]]).collect();
+            let results = Results { pairs, trapped: vec![900.0], go: "go".to_owned() };
             page(&results, "a machine")
         };
-        assert!(page(102.0).contains("| outlive attach | 102 | 1.020 |"));
-        assert!(page(102.0).contains("1.020, as expected"));
-        assert!(page(104.0).contains("1.040, **more than expected**"));
+        assert!(page([102.0, 102.0]).contains("1.020, as expected"));
+        assert!(page([102.0, 104.0]).contains("1.030, not settled"));
+        assert!(page([104.0, 104.0]).contains("1.040, **more than expected**"));
     }
 }
