@@ -230,6 +230,35 @@ fn jemallocs_own_interface_is_exact() {
     exact_report(command.env("LD_PRELOAD", library(JEMALLOC)));
 }
 
+/// `c/heaps.c` with mimalloc.
+fn heaps(scenario: &str) -> Command {
+    let mut command = Command::new(build("c/heaps.c", Build::Debug));
+    command.arg(scenario).env("LD_PRELOAD", library(MIMALLOC));
+    command
+}
+
+#[test]
+fn mimallocs_own_interface_is_exact() {
+    for scenario in ["heaps", "others"] {
+        let report = exact_report(&mut heaps(scenario));
+        report.assert_no_loss();
+    }
+}
+
+#[test]
+fn a_heap_that_is_destroyed_whole_is_told() {
+    let mut workload = Workload::start_command(&mut heaps("destroyed"));
+    let outlive = Outlive::attach(&[workload.pid()], &["--exact"]);
+    let own = workload.go();
+    let report = outlive.stop().with_status(0).report();
+    workload.exit();
+    assert_eq!(report.totals(), own, "{report}");
+    // The heap itself, which was there before.
+    assert_eq!(report.number("/loss/unknown_frees"), 1, "{report}");
+    let notices = report.notices();
+    assert!(notices.iter().any(|notice| notice.starts_with("1 heaps were destroyed")), "{report}");
+}
+
 #[test]
 fn rusts_system_allocator_is_exact() {
     let report = exact_report(&mut Command::new(build_crate("allocators", None)));

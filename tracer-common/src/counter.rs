@@ -46,7 +46,9 @@ pub enum Counter {
     LostUnmappings = 19,
     /// Hits of static probe points whose arguments could not be read.
     UnreadableArguments = 20,
+    /// Heaps that were destroyed with all their blocks.
+    DestroyedHeaps = 21,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = 21;
+pub const COUNTERS: u32 = 22;

@@ -23,6 +23,8 @@ pub enum Shape {
     Release = 7,
     /// `f(block, size) -> bytes`: xallocx, which leaves the block where it is and gives the bytes it has now.
     ResizeInPlace = 8,
+    /// `f(heap)`: `mi_heap_destroy`, which takes back every block of a heap at once.
+    ReleaseHeap = 9,
 }
 
 impl Shape {
@@ -37,8 +39,14 @@ impl Shape {
             6 => Some(Self::ResizeCount),
             7 => Some(Self::Release),
             8 => Some(Self::ResizeInPlace),
+            9 => Some(Self::ReleaseHeap),
             _ => None,
         }
+    }
+
+    /// Whether the call takes blocks back, and gives none.
+    pub const fn releases(self) -> bool {
+        matches!(self, Self::Release | Self::ReleaseHeap)
     }
 
     /// Whether the first argument is a block that the call may give back.
@@ -55,6 +63,8 @@ pub mod traits {
     pub const MEETS_EXITS: u32 = 2;
     /// The kernel must single-step the probed instruction.
     pub const SINGLE_STEPPED: u32 = 4;
+    /// Its first argument is a heap to allocate in: those of its [`super::Shape`] follow.
+    pub const IN_HEAP: u32 = 8;
 }
 
 /// One row of the kernel's function table.
@@ -82,6 +92,12 @@ impl FunctionInfo {
     #[inline]
     pub const fn stepped(&self) -> u64 {
         ((self.traits / traits::SINGLE_STEPPED) & 1) as u64
+    }
+
+    /// All bits when the first argument is a heap, else none.
+    #[inline]
+    pub const fn after_heap(&self) -> u64 {
+        0_u64.wrapping_sub(((self.traits / traits::IN_HEAP) & 1) as u64)
     }
 }
 

@@ -43,8 +43,8 @@ impl Thread {
 /// Registers of the probed thread.
 #[derive(Clone, Copy)]
 pub struct Registers {
-    /// First three arguments.
-    pub arguments: [u64; 3],
+    /// First four arguments.
+    pub arguments: [u64; 4],
     /// Return value.
     pub result: u64,
     /// Instruction pointer.
@@ -64,7 +64,7 @@ impl Registers {
         // SAFETY: the context of a uprobe program is the probed thread's registers.
         let regs = unsafe { &*context.as_ptr().cast::<pt_regs>() };
         Self {
-            arguments: [regs.rdi, regs.rsi, regs.rdx],
+            arguments: [regs.rdi, regs.rsi, regs.rdx, regs.rcx],
             result: regs.rax,
             ip: regs.rip,
             sp: regs.rsp,
@@ -166,6 +166,7 @@ pub fn forget_thrown(thread: Thread, registers: &Registers) {
         let is_over = call.sp < registers.sp
             || call.sp == registers.sp && (call.ip == registers.ip || !is_alive(call));
         if leaves_by_exits(call) && is_over {
+            restore_withdrawn(thread.tgid, key);
             let _ = IN_FLIGHT.remove(key);
             count(Counter::FailedCalls);
         }
@@ -207,7 +208,8 @@ fn is_forwarded(registers: &Registers, outer: &Call, info: &FunctionInfo) -> boo
     if registers.sp == outer.sp {
         return is_jumped_to(registers, outer, return_address);
     }
-    is_in_text(registers.ip, info, return_address)
+    // The trampoline: a hooked function was called here, was itself forwarded, and has jumped on to this one.
+    is_in_text(registers.ip, info, return_address) | is_trampoline(return_address)
 }
 
 #[inline(always)]
@@ -227,6 +229,7 @@ pub fn is_trampoline(return_address: u64) -> bool {
 /// Gives up a call whose return will never be seen: its block stays, as far as anybody can tell.
 #[inline(always)]
 pub fn abandon(thread: Thread, call: &Call) {
+    restore_withdrawn(thread.tgid, thread.tid);
     let _ = IN_FLIGHT.remove(thread.tid);
     if leaves_by_exits(call) {
         count(Counter::FailedCalls);
@@ -234,13 +237,27 @@ pub fn abandon(thread: Thread, call: &Call) {
     }
     count(Counter::MissedReturns);
     add(Counter::MissedReturnBytes, call.size_bytes);
-    if call.flags & call_flags::WITHDRAWN != 0 {
-        if SAMPLE_MEAN_BYTES.load() != 0 {
-            let key = LiveKey { tgid: thread.tgid, reserved: 0, address: call.old_address };
-            let _ = LIVE.insert(key, call.old_block, 0);
-        }
-        if emit::release(EventKind::Abandoned, thread, call.old_address).is_err() {
-            count(Counter::LostResizes);
-        }
+}
+
+/// The block that a call in flight was to resize is as it was: nothing is known of another.
+///
+/// A global function, which the verifier walks once and not on every way that leads here: its arguments and its result can be
+/// numbers only.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn restore_withdrawn(tgid: u32, key: u32) -> u32 {
+    // SAFETY: the element belongs to the thread that runs this.
+    let Some(call) = (unsafe { IN_FLIGHT.get(key) }) else { return 0 };
+    if call.flags & call_flags::WITHDRAWN == 0 {
+        return 0;
     }
+    if SAMPLE_MEAN_BYTES.load() != 0 {
+        let live = LiveKey { tgid, reserved: 0, address: call.old_address };
+        let _ = LIVE.insert(live, call.old_block, 0);
+    }
+    let thread = Thread { tgid, tid: key & !SUSPENDED };
+    if emit::release(EventKind::Abandoned, thread, call.old_address).is_err() {
+        count(Counter::LostResizes);
+    }
+    1
 }

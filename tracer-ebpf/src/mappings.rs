@@ -153,7 +153,7 @@ fn name_caller(thread: Thread, registers: &pt_regs, event: &mut MappingEvent) {
         return;
     }
     let registers = Registers {
-        arguments: [0; 3],
+        arguments: [0; 4],
         result: 0,
         ip: registers.rip,
         sp: registers.rsp,

@@ -6,12 +6,13 @@ use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use tracer_common::counter::Counter;
 use tracer_common::event::EventKind;
+use tracer_common::function::{Shape, traits};
 use tracer_common::live::LiveKey;
 
-use crate::call::{Registers, Thread, is_traced_call};
+use crate::call::{Registers, Thread, forget_thrown, is_traced_call};
 use crate::counters::count;
 use crate::emit;
-use crate::maps::{FUNCTIONS, LIVE, SAMPLE_MEAN_BYTES};
+use crate::maps::{FUNCTIONS, LIVE, SAMPLE_MEAN_BYTES, TARGETS};
 use crate::private_stack;
 use crate::process_row::{count_release, current_probe};
 
@@ -34,6 +35,15 @@ pub fn release_enter(context: ProbeContext) -> u32 {
         return 0;
     }
     let thread = Thread::current();
+    if info.shape == Shape::ReleaseHeap as u32 {
+        if TARGETS.get_ptr(thread.tgid).is_some() {
+            count(Counter::DestroyedHeaps);
+        }
+        return 0;
+    }
+    if info.traits & traits::MEETS_EXITS != 0 {
+        forget_thrown(thread, &registers);
+    }
     let wanted = if SAMPLE_MEAN_BYTES.load() == 0 {
         is_traced_call(thread, &registers, info)
     } else {

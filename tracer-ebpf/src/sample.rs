@@ -83,8 +83,9 @@ fn is_forwarded(registers: &Registers, info: &FunctionInfo, outer: &Sampler) -> 
         let is_same = registers.ip.wrapping_sub(info.body_before) == outer.outer_start;
         return !is_same && (return_address == outer.outer_return || is_trampoline(return_address));
     }
+    let is_in_body = return_address >= outer.outer_start && return_address < outer.outer_end;
+    // The trampoline: a hooked function was called here, was itself forwarded, and has jumped on to this one.
     registers.sp < outer.outer_sp
         && outer.outer_sp - registers.sp < MAX_FORWARD_BYTES
-        && return_address >= outer.outer_start
-        && return_address < outer.outer_end
+        && (is_in_body || is_trampoline(return_address))
 }

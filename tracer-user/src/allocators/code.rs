@@ -52,6 +52,7 @@ mod tests {
             name: "malloc".into(),
             shape: Shape::Size,
             manner: Manner::Returns,
+            in_heap: false,
             address: ElfAddr(address),
             size_bytes: 0x10,
         };

@@ -6,12 +6,14 @@
 pub mod code;
 pub mod cxx;
 pub mod discover;
+pub mod families;
 pub mod glibc;
 pub mod named;
 pub mod usdt;
 
 use tracer_common::function::Shape;
 
+use self::families::FAMILIES;
 use self::named::NamedFunction;
 use crate::target::ElfAddr;
 use crate::target::symbols::Symbol;
@@ -25,6 +27,8 @@ pub struct Hook {
     pub shape: Shape,
     /// How it ends.
     pub manner: Manner,
+    /// Its first argument is a heap to allocate in, and the others follow.
+    pub in_heap: bool,
     /// Where it starts.
     pub address: ElfAddr,
     /// Its length, bytes; 0 when the symbol does not tell.
@@ -52,10 +56,12 @@ pub struct Known {
     pub shape: Shape,
     /// How it ends.
     pub manner: Manner,
+    /// Its first argument is a heap to allocate in, and the others follow.
+    pub in_heap: bool,
 }
 
 const fn known(name: &'static str, shape: Shape) -> Known {
-    Known { name, shape, manner: Manner::Returns }
+    Known { name, shape, manner: Manner::Returns, in_heap: false }
 }
 
 /// A function that throws when there is no memory.
@@ -68,70 +74,16 @@ const fn forwarding(name: &'static str, shape: Shape) -> Known {
     Known { manner: Manner::MayForward, ..known(name, shape) }
 }
 
-/// The C allocation interface, standard and historical names alike; C23 brought the sized frees.
-pub const KNOWN: [Known; 13] = [
-    known("malloc", Shape::Size),
-    known("calloc", Shape::CountSize),
-    known("realloc", Shape::Resize),
-    known("reallocarray", Shape::ResizeCount),
-    known("posix_memalign", Shape::OutAlignmentSize),
-    known("aligned_alloc", Shape::AlignmentSize),
-    known("memalign", Shape::AlignmentSize),
-    known("valloc", Shape::Size),
-    known("pvalloc", Shape::Size),
-    known("free", Shape::Release),
-    known("cfree", Shape::Release),
-    forwarding("free_sized", Shape::Release),
-    forwarding("free_aligned_sized", Shape::Release),
-];
-
-/// What allocators offer beside it: jemalloc's (`jemalloc.h`, 5.3), then mimalloc's (`mimalloc.h`, 2.0).
-const FURTHER: [Known; 21] = [
-    known("mallocx", Shape::Size),
-    known("rallocx", Shape::Resize),
-    known("xallocx", Shape::ResizeInPlace),
-    forwarding("dallocx", Shape::Release),
-    forwarding("sdallocx", Shape::Release),
-    known("zalloc", Shape::Size),
-    known("mallocn", Shape::CountSize),
-    known("reallocn", Shape::ResizeCount),
-    known("rezalloc", Shape::Resize),
-    known("malloc_small", Shape::Size),
-    known("zalloc_small", Shape::Size),
-    known("malloc_aligned", Shape::Size),
-    known("zalloc_aligned", Shape::Size),
-    known("realloc_aligned", Shape::Resize),
-    forwarding("free_size", Shape::Release),
-    forwarding("free_aligned", Shape::Release),
-    throwing("new", Shape::Size),
-    throwing("new_aligned", Shape::Size),
-    throwing("new_n", Shape::CountSize),
-    known("new_nothrow", Shape::Size),
-    known("new_aligned_nothrow", Shape::Size),
-];
-
-/// What allocators put before these names when they are not to replace the C library's: jemalloc, its Rust crate, mimalloc,
-/// tcmalloc.
-const PREFIXES: [&str; 5] = ["", "je_", "_rjem_", "mi_", "tc_"];
+/// A function whose first argument is a heap to allocate in.
+const fn of_heap(known: Known) -> Known {
+    Known { in_heap: true, ..known }
+}
 
 /// Whether a name is one of an allocator's functions.
 pub fn is_known(name: &str) -> bool {
-    let is_operator = cxx::FUNCTIONS.iter().any(|known| known.name == name);
-    is_operator
-        || PREFIXES.iter().any(|prefix| {
-            let plain = name.strip_prefix(prefix);
-            plain.is_some_and(|plain| functions(prefix).any(|known| known.name == plain))
-        })
+    cxx::FUNCTIONS.iter().any(|known| known.name == name)
+        || FAMILIES.iter().any(|family| family.has(name))
 }
-
-/// The functions that come with a prefix. Names such as `zalloc` and `free_size` mean nothing without one.
-fn functions(prefix: &str) -> impl Iterator<Item = Known> {
-    let further = if prefix.is_empty() { FURTHER.len().min(JEMALLOC) } else { FURTHER.len() };
-    KNOWN.into_iter().chain(FURTHER.into_iter().take(further))
-}
-
-/// How many of [`FURTHER`] are jemalloc's, which has them without a prefix, too.
-const JEMALLOC: usize = 5;
 
 /// Hooks for a module that defines these functions: none unless it can both give out blocks and take them back. What the
 /// user names is hooked in any case.
@@ -143,16 +95,16 @@ pub fn hooks(defined: &[Symbol], named: &[NamedFunction]) -> Vec<Hook> {
     for function in named {
         add(&mut hooks, defined, &function.name, known("", function.shape));
     }
-    for prefix in PREFIXES {
-        let mut family = Vec::new();
-        for known in functions(prefix) {
-            add(&mut family, defined, &format!("{prefix}{}", known.name), known);
+    for family in FAMILIES {
+        let mut found = Vec::new();
+        for known in family.functions() {
+            add(&mut found, defined, &format!("{}{}", family.prefix, known.name), known);
         }
-        let takes = family.iter().any(|hook| hook.shape == Shape::Release);
-        let gives = family.iter().any(|hook| hook.shape == Shape::Size);
+        let takes = found.iter().any(|hook| hook.shape == Shape::Release);
+        let gives = found.iter().any(|hook| hook.shape == Shape::Size);
         if gives && takes {
             let is_new = |hook: &Hook| hooks.iter().all(|other| other.address != hook.address);
-            let new: Vec<Hook> = family.into_iter().filter(is_new).collect();
+            let new: Vec<Hook> = found.into_iter().filter(is_new).collect();
             hooks.extend(new);
         }
     }
@@ -172,6 +124,7 @@ fn add(hooks: &mut Vec<Hook>, defined: &[Symbol], name: &str, known: Known) {
             name: name.to_owned(),
             shape: known.shape,
             manner: known.manner,
+            in_heap: known.in_heap,
             address: function.address,
             size_bytes: function.size,
         });

@@ -2,7 +2,7 @@
 
 use tracer_common::function::Shape;
 
-use crate::allocators::KNOWN;
+use crate::allocators::families::C;
 
 /// A function of the program that works like one of the C library's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,9 +22,9 @@ impl NamedFunction {
     fn parse(part: &str) -> Result<Self, String> {
         let (like, name) =
             part.split_once('=').ok_or_else(|| format!("`{part}` is not like malloc=my_alloc"))?;
-        let known = KNOWN.iter().find(|known| known.name == like.trim());
+        let known = C.iter().find(|known| known.name == like.trim());
         let known = known.ok_or_else(|| {
-            let names: Vec<&str> = KNOWN.iter().map(|known| known.name).collect();
+            let names: Vec<&str> = C.iter().map(|known| known.name).collect();
             format!("`{like}` is none of {}", names.join(", "))
         })?;
         let name = name.trim();

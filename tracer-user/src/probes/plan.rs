@@ -181,7 +181,8 @@ fn site(hook: &Hook, segments: &[TextSegment], read: impl FnOnce(u64) -> Vec<u8>
         single_stepped: placement.single_stepped,
         info: FunctionInfo {
             shape: hook.shape as u32,
-            traits: u32::from(placement.single_stepped) * traits::SINGLE_STEPPED,
+            traits: (u32::from(placement.single_stepped) * traits::SINGLE_STEPPED)
+                | (u32::from(hook.in_heap) * traits::IN_HEAP),
             text_before: before + placement.offset,
             text_after: left.saturating_sub(placement.offset),
             body_before: placement.offset,
@@ -201,6 +202,7 @@ mod tests {
             name: "free".into(),
             shape: Shape::Release,
             manner: Manner::Returns,
+            in_heap: false,
             address: ElfAddr(address),
             size_bytes: 64,
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use aya::Pod;
 use aya::maps::{Array, MapData};
-use tracer_common::function::{FunctionInfo, Shape};
+use tracer_common::function::FunctionInfo;
 use tracer_common::golang::GoRuntime;
 use tracer_common::limits::{MAX_EXITS, MAX_FUNCTIONS, MAX_GO_RUNTIMES, MAX_PROBE_POINTS};
 
@@ -195,10 +195,12 @@ impl Tables {
 }
 
 fn moment(site: &Site) -> Moment {
-    match site.shape {
-        Shape::Release => Moment::Release,
-        _ if site.leaves_by_exits() => Moment::Entry,
-        _ => Moment::Allocation,
+    if site.shape.releases() {
+        Moment::Release
+    } else if site.leaves_by_exits() {
+        Moment::Entry
+    } else {
+        Moment::Allocation
     }
 }
 

@@ -158,6 +158,11 @@ fn losses(
             "{n} calls never returned (longjmp, or a thread that ended inside the allocator): what they allocated, if anything, is not counted"
         )
     });
+    add(count(Counter::DestroyedHeaps), &|n| {
+        format!(
+            "{n} heaps were destroyed whole (mi_heap_destroy): blocks that were still in them count as live"
+        )
+    });
     add(count(Counter::StackSlotsBusy), &|n| {
         format!(
             "{n} allocations have no stack: too many tasks were preempted in the middle of a stack walk"
