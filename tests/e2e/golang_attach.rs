@@ -1,11 +1,15 @@
 //! `outlive attach` on Go programs: what was there is inherited, what comes is followed, and the runtime never notices.
 
+use std::fs;
+use std::path::Path;
+
 use outlive_tests::compiler::line_of;
 use outlive_tests::golang::build::{Build, Profiler, build};
 use outlive_tests::golang::claims::{objects_by_stack, sampled_number, snapshot};
 use outlive_tests::golang::toolchains::{Toolchain, with_each};
 use outlive_tests::golang::workload::{GoWorkload, RATE};
 use outlive_tests::outlive::{Outlive, command, finished};
+use outlive_tests::patience::{PATIENCE, await_condition};
 use outlive_tests::report::{Report, Site};
 use outlive_tests::stopped::Stopped;
 
@@ -24,7 +28,8 @@ fn start(name: &str, toolchain: &Toolchain, how: Build, rate: &[(&str, &str)]) -
 fn site_at<'r>(report: &'r Report, source: &str, mark: &str, size: u64) -> Site<'r> {
     let line = line_of(&format!("go/{source}"), mark);
     let is_it = |site: &Site<'_>| {
-        let frame = site.frame(0);
+        // What is sampled while a program ends can be without a stack.
+        let Some(frame) = site.json["frames"].get(0) else { return false };
         let is_there = frame["line"] == line
             && frame["file"].as_str().is_some_and(|file| file.ends_with(source));
         let count = site.number("live_count");
@@ -152,6 +157,70 @@ fn profiler_that_is_off_is_turned_on_when_asked_for_and_off_again() {
         assert_eq!(workload.go(500), 1600);
         assert!(before > 0 && sampled(&pid) <= before, "it goes on sampling");
         workload.exit();
+    });
+}
+
+/// Has `outlive run` start a program, awaits that its sampler is on, speaks with it, and gives the report on its whole life.
+fn run_and_go(program: &Path, further: &[&str], rate: &[(&str, &str)], steps: u64) -> Report {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("report.json");
+    let mut command = command(["run", "-f", "json", "--top", "0", "--raw", "-o"]);
+    command.arg(&file).args(further).arg("--").arg(program).envs(rate.iter().copied());
+    let mut outlive = Outlive::start(&mut command);
+    outlive.talk.hear_word("ready");
+    outlive.await_error_line(|line| line.starts_with("outlive: tracing "), "outlive: tracing");
+    let told = outlive.talk.errors().text();
+    let pid = told.split_whitespace().nth(2).and_then(|word| word.parse().ok());
+    let pid: u32 = pid.unwrap_or_else(|| panic!("no PID in {told:?}"));
+    let is_on = || {
+        let report = snapshot(pid).with_status(0).report();
+        let is_off = report.notices().iter().any(|notice| notice.contains("MemProfileRate is 0"));
+        (!is_off && report.text("/sampling/mode") == "go-runtime").then_some(())
+    };
+    assert!(await_condition(PATIENCE, is_on).is_some(), "its sampler stays off");
+    outlive.talk.say(&format!("go {steps}"));
+    outlive.talk.hear();
+    outlive.talk.say("collect");
+    outlive.talk.hear();
+    outlive.talk.say("exit");
+    outlive.finish().assert_status(0);
+    let text = fs::read_to_string(&file).expect("a report");
+    Report::new(serde_json::from_str(&text).expect("JSON"), text)
+}
+
+#[test]
+fn a_program_that_outlive_starts_is_followed_from_its_first_sample() {
+    with_each(|toolchain| {
+        for how in [Build::Plain, Build::PieStripped, Build::ExternalPieStripped] {
+            let program = build("mapcache", toolchain, how, Profiler::Served);
+            let report = run_and_go(&program, &[], EVERY_ALLOCATION, 400);
+            report.assert_no_loss();
+            // The program has set the rate itself, in its own code.
+            assert_eq!(report.text("/sampling/mode"), "go-runtime", "{report}");
+            assert_eq!(report.number("/sampling/mean_bytes"), 0, "{report}");
+            let site = site_at(&report, "mapcache/main.go", "payload", 2048);
+            site.assert_live(400, 400 * 2048);
+            assert_eq!(site.number("allocated_count"), 400, "{report}");
+            assert_eq!(sampled_number(&site, "inherited_count"), 0, "{report}");
+            let notices = report.notices();
+            let is_doubt = |n: &&&str| n.contains("MemProfileRate") || n.contains("do not trust");
+            assert_eq!(notices.iter().find(is_doubt), None, "{notices:?}");
+        }
+    });
+}
+
+/// Go 1.19's is off before its first instruction, later ones turn it off themselves.
+#[test]
+fn a_program_that_outlive_starts_has_its_profiler_turned_on_when_asked() {
+    with_each(|toolchain| {
+        let program = build("mapcache", toolchain, Build::Plain, Profiler::Off);
+        let report = run_and_go(&program, &["--enable-go-profiling=1"], &[], 400);
+        report.assert_no_loss();
+        let site = site_at(&report, "mapcache/main.go", "payload", 2048);
+        let live = site.number("live_count");
+        let processors = std::thread::available_parallelism().expect("processors").get() as u64;
+        assert!((400 - processors..=400).contains(&live), "{live} of 400; {report}");
+        assert!(report.notices().iter().any(|n| n.contains("turned the runtime's profiler on")));
     });
 }
 

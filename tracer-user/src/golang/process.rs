@@ -13,6 +13,7 @@ use super::anchors::Anchors;
 use super::buckets::{self, Bucket, Buckets, ProfilePlace};
 use super::code::{CodeFrame, GoCode};
 use super::goroutines::{Goroutine, Goroutines};
+use super::heap::spans;
 use super::hooks::RuntimeHooks;
 use super::layout::Layout;
 use super::moduledata::{Moduledata, Variables};
@@ -101,6 +102,12 @@ impl GoProcess {
     pub fn specials(&self) -> Result<Specials, GoError> {
         let heap = self.variable(self.anchors.heap, "mheap_")?;
         Specials::read(self.memory, heap, &self.layout.heap, &self.layout.special)
+    }
+
+    /// Whether there is no heap yet: the program was only just started.
+    pub fn has_no_heap(&self) -> Result<bool, GoError> {
+        let heap = self.variable(self.anchors.heap, "mheap_")?;
+        spans::is_unused(self.memory, heap, &self.layout.heap)
     }
 
     /// The call site at an address that the runtime gave; `None` when there is none.

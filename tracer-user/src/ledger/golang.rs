@@ -90,6 +90,11 @@ impl GoBook {
         }
     }
 
+    /// When the window starts, `CLOCK_MONOTONIC`, nanoseconds.
+    pub fn start_ns(&self) -> u64 {
+        self.start_ns
+    }
+
     /// The window starts then.
     pub fn start_at(&mut self, start_ns: u64) {
         self.start_ns = start_ns;

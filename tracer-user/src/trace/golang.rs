@@ -3,12 +3,15 @@
 //! In: a process, and the events of its hooks. Out: its sampled objects by call site, and names for its stacks. The probes come first and
 //! then the heap is read, so that the two together miss nothing ([`GoBook`]).
 
+mod beginning;
+
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher as _;
 
 use foldhash::fast::FixedState;
 use tracer_common::stack::{NO_STACK, StackEnd};
 
+use self::beginning::Beginning;
 use crate::collector::event::{Event, GoObject, Happening};
 use crate::fault::Fault;
 use crate::golang::{GoError, GoProcess, profiling::ForcedRate};
@@ -22,6 +25,9 @@ use crate::sys::usage::monotonic_ns;
 use crate::target::{Target, VirtAddr};
 use crate::trace::kernel::Kernel;
 use crate::units::human_size;
+
+/// The mean bytes between samples where a program sets no other (`runtime.MemProfileRate`).
+const DEFAULT_RATE: u64 = 512 << 10;
 
 /// Why the Go heap of a process is not followed.
 #[derive(Debug, thiserror::Error)]
@@ -64,27 +70,40 @@ pub struct GoHeap {
     started_processors: HashSet<u64>,
     /// Samples that the change of the rate forced: they stand for nothing.
     unfair: HashSet<VirtAddr>,
+    /// The latest garbage collection that an event was told of.
+    last_cycle: u32,
+    /// Samples whose call site could not be read any more.
+    without_stack: u64,
+    /// The program has only just begun.
+    beginning: Option<Beginning>,
     notices: Vec<String>,
 }
 
 impl GoHeap {
-    /// Attaches to the runtime, and takes over what it had sampled. With `rate` a profiler that is off is turned on.
+    /// Attaches to the runtime, and takes over what it had sampled. With `rate` a profiler that is off is turned on. A program
+    /// that `is_new` has run no instruction of its own yet.
     pub fn follow(
         target: &Target,
         rate: Option<u64>,
+        is_new: bool,
         kernel: &mut Kernel,
     ) -> Result<Self, NotFollowed> {
         let process = GoProcess::open(target)?;
         let hooks = process.hooks()?;
         let runtime = process.runtime(&hooks)?;
         let own_rate = process.sampling_rate()?;
+        let is_new = is_new && process.has_no_heap()?;
         let (sampling_rate, must_force) = match (own_rate, rate) {
+            // Whether there is a sampler is not decided yet.
+            (0, _) if is_new => (DEFAULT_RATE, false),
             (0, None) => return Err(NotFollowed::ProfilerOff),
             (0, Some(rate)) => (rate, true),
             (own, _) => (own, false),
         };
         // Whether the heap can be read is known before anything is attached.
-        process.specials()?;
+        if !is_new {
+            process.specials()?;
+        }
         let links = kernel.attach_go(&process.module, runtime, &hooks, target.pid);
         let links = links.map_err(NotFollowed::NotAttached)?;
         let mut heap = Self {
@@ -96,6 +115,9 @@ impl GoHeap {
             forced: None,
             started_processors: HashSet::new(),
             unfair: HashSet::new(),
+            last_cycle: 0,
+            without_stack: 0,
+            beginning: is_new.then(|| Beginning::new(rate)),
             notices: Vec::new(),
             process,
         };
@@ -105,15 +127,23 @@ impl GoHeap {
                     .to_owned(),
             );
         }
-        heap.inherit()?;
+        if !is_new {
+            heap.inherit()?;
+        }
         if must_force {
-            heap.forced = Some(heap.process.force_rate(sampling_rate)?);
-            heap.notices.push(format!(
-                "outlive has turned the runtime's profiler on, one sample in {}: what was allocated before is not known; it is turned off again when tracing ends",
-                human_size(sampling_rate as f64)
-            ));
+            heap.force()?;
         }
         Ok(heap)
+    }
+
+    /// Turns the profiler on.
+    fn force(&mut self) -> Result<(), GoError> {
+        self.forced = Some(self.process.force_rate(self.rate)?);
+        self.notices.push(format!(
+            "outlive has turned the runtime's profiler on, one sample in {}: what was allocated before is not known; it is turned off again when tracing ends",
+            human_size(self.rate as f64)
+        ));
+        Ok(())
     }
 
     /// What it is, for people.
@@ -158,7 +188,9 @@ impl GoHeap {
 
     /// What lives at `now_ns`.
     pub fn snapshot(&self, now_ns: u64, filter: &Filter) -> Snapshot {
-        self.book.snapshot(now_ns, self.process.cycle().unwrap_or(u32::MAX), filter)
+        // A process that has ended does not tell any more.
+        let cycle = self.process.cycle().unwrap_or(self.last_cycle);
+        self.book.snapshot(now_ns, cycle, filter)
     }
 
     /// The stack with an identifier, named; `None` when it is not one of this heap.
@@ -182,12 +214,20 @@ impl GoHeap {
     /// What a reader must know, in words.
     pub fn notices(&self) -> Vec<String> {
         let mut notices = self.notices.clone();
+        let is_off = self.beginning.as_ref().is_some_and(Beginning::is_off);
+        notices.extend(self.beginning.as_ref().and_then(Beginning::notice));
         match self.process.sampling_rate() {
-            Ok(rate) if rate != self.rate && self.links.is_some() => notices.push(format!(
+            Ok(rate) if rate != self.rate && self.links.is_some() && !is_off => notices.push(format!(
                 "the program has changed runtime.MemProfileRate from {} to {rate} meanwhile: what was sampled since counts wrong",
                 self.rate
             )),
             _ => {}
+        }
+        if self.without_stack > 0 {
+            notices.push(format!(
+                "{} samples have no stack: the runtime's record of their call site could not be read, as when the process ends at once",
+                self.without_stack
+            ));
         }
         if self.process.has_plugins {
             notices.push("it has loaded plugins: their functions are not named".to_owned());
@@ -207,14 +247,19 @@ impl GoHeap {
             self.unfair.insert(object.address);
             return;
         }
+        self.look_at_sample();
         let stack_id = self.stack_id(object.bucket);
         let GoObject { address, size_bytes, cycle, .. } = *object;
+        self.last_cycle = self.last_cycle.max(cycle);
         self.book.sampled(&SampledObject { address, size_bytes, stack_id }, at_ns, cycle);
     }
 
     fn inherit(&mut self) -> Result<(), GoError> {
         for bucket in self.process.buckets()?.list {
             self.keep(bucket.address, bucket.stack);
+        }
+        if self.beginning.is_some() && self.process.has_no_heap()? {
+            return Ok(());
         }
         let (objects, cycle) = self.read_objects()?;
         self.book.inherit(&objects, cycle, monotonic_ns());
@@ -251,7 +296,10 @@ impl GoHeap {
         }
         match self.process.bucket(bucket) {
             Ok(Some(found)) => self.keep(bucket, found.stack),
-            Ok(None) | Err(_) => NO_STACK,
+            Ok(None) | Err(_) => {
+                self.without_stack += 1;
+                NO_STACK
+            }
         }
     }
 

@@ -46,6 +46,7 @@ pub struct TracedProcess {
     pub golang: Option<GoHeap>,
     /// Why it is not followed although there is one.
     pub golang_refused: Option<NotFollowed>,
+    is_new: bool,
     /// Allocators loaded since, that nobody was told of.
     pub loaded: Vec<String>,
     /// What a reader must know, in words.
@@ -101,6 +102,7 @@ impl TracedProcess {
             hooks: Hooks::default(),
             golang: None,
             golang_refused: None,
+            is_new: false,
             go_profiling: options.go_profiling,
             searched_for_go: BTreeSet::new(),
             loaded: Vec::new(),
@@ -182,13 +184,30 @@ impl TracedProcess {
         Ok(self.follow_go(mapped, kernel) || attached)
     }
 
+    /// It was started by outlive, and has run no instruction of its own.
+    pub fn set_new(&mut self) {
+        self.is_new = true;
+    }
+
+    /// A Go program that was only just started is looked at until it has chosen how it samples.
+    pub fn look_at_beginning(&mut self) {
+        if let Some(heap) = &mut self.golang {
+            heap.look_at_beginning();
+        }
+    }
+
+    /// What was no Go runtime may look like one now.
+    pub fn search_again(&mut self) {
+        self.searched_for_go.clear();
+    }
+
     /// Follows the Go heap, if there is one that is not followed yet; true when it is from now on.
     fn follow_go(&mut self, mapped: BTreeSet<ModuleId>, kernel: &mut Kernel) -> bool {
         if self.golang.is_some() || mapped.is_subset(&self.searched_for_go) {
             return false;
         }
         self.searched_for_go = mapped;
-        match GoHeap::follow(&self.target, self.go_profiling, kernel) {
+        match GoHeap::follow(&self.target, self.go_profiling, self.is_new, kernel) {
             Ok(heap) => {
                 self.golang_refused = None;
                 self.golang = Some(heap);

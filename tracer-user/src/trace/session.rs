@@ -87,9 +87,21 @@ impl Session {
 
     /// Admits a process and attaches to the allocators it has by now; true when there was one.
     pub fn admit(&mut self, target: Target) -> Result<bool, Fault> {
-        let pid = target.pid;
+        let process =
+            TracedProcess::new(target, &self.options, &mut self.modules, &mut self.kernel)?;
+        self.take_in(process)
+    }
+
+    /// The same of a process that has run no instruction of its own yet.
+    pub fn admit_new(&mut self, target: Target) -> Result<bool, Fault> {
         let mut process =
             TracedProcess::new(target, &self.options, &mut self.modules, &mut self.kernel)?;
+        process.set_new();
+        self.take_in(process)
+    }
+
+    fn take_in(&mut self, mut process: TracedProcess) -> Result<bool, Fault> {
+        let pid = process.pid();
         if self.options.mappings {
             process.open_mapping_book();
         }
@@ -112,6 +124,14 @@ impl Session {
             Some(process) => process.attach_new(&mut self.modules, &mut self.kernel),
             None => Ok(false),
         }
+    }
+
+    /// The same once its loader has done all its work, for what could not be recognised before.
+    pub fn attach_relocated(&mut self, pid: Pid) -> Result<bool, Fault> {
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.search_again();
+        }
+        self.attach_new(pid)
     }
 
     /// Fails when nothing is hooked in a process, or a function that the user named is not: there is no allocator in it
@@ -205,6 +225,7 @@ impl Session {
                 self.follow(child, &ended_sender, listener);
             }
             self.tell_loaded(listener)?;
+            self.processes.values_mut().for_each(TracedProcess::look_at_beginning);
             if Instant::now() >= self.next_look {
                 self.next_look = Instant::now() + LOOK;
                 let ControlFlow::Continue(given_up) = self.govern(listener)? else { return Ok(()) };

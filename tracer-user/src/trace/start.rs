@@ -26,13 +26,15 @@ pub fn start(
     let target = Target::open(pid)?;
     let loader = target.exe_elf.interpreter.clone();
     let process = std::sync::Arc::clone(&target.process);
-    session.admit(target)?;
+    session.admit_new(target)?;
     // musl's loader is its libc: hooked by now, and every system call of the program comes from it.
     let is_musl = |loader: &std::path::PathBuf| loader.to_string_lossy().contains("ld-musl");
     if loader.is_some_and(|loader| !is_musl(&loader)) {
         let read_maps = || process.read("maps").unwrap_or_default();
         watch_loading(session, &child, pid, read_maps)
             .map_err(|error| cannot_start(&shown, &error))??;
+        // A Go runtime's description of itself holds addresses that the loader fills in last.
+        session.attach_relocated(pid)?;
     }
     session.require_hooks(pid)?;
     child.release().map_err(|error| cannot_start(&shown, &error))?;

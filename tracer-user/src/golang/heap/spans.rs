@@ -212,6 +212,16 @@ fn too_large() -> GoError {
     GoError::refused("its heap is larger than outlive walks")
 }
 
+/// Whether the heap has never had a span: the runtime has not started.
+pub fn is_unused(
+    memory: RemoteMemory,
+    heap: VirtAddr,
+    layout: &HeapLayout,
+) -> Result<bool, GoError> {
+    let header = memory.read(VirtAddr(heap.0.wrapping_add(layout.allspans)), 24)?;
+    Ok(header.iter().all(|byte| *byte == 0))
+}
+
 /// The addresses of all spans.
 pub fn addresses(
     memory: RemoteMemory,
