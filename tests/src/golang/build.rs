@@ -1,4 +1,4 @@
-//! Builds the programs of `tests/workloads/go`, cached by content, release and flags under `target/workloads`.
+//! Builds the programs of `tests/workloads/go`, cached by content, release and flags under `target/go-workloads`.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -67,7 +67,7 @@ pub enum Profiler {
 pub fn build(name: &str, toolchain: &Toolchain, build: Build, profiler: Profiler) -> PathBuf {
     let folder = sources().join("go");
     let key = key(&folder, &(name, toolchain, build, profiler));
-    let cache = target_folder().join("workloads").join(format!("{key:016x}"));
+    let cache = target_folder().join("go-workloads").join(format!("{key:016x}"));
     let program = cache.join(name);
     if program.exists() {
         return program.canonicalize().unwrap();
