@@ -1,19 +1,24 @@
 //! The live view, driven by keys on a real terminal.
 #![expect(clippy::unwrap_used, reason = "a test ends by panicking")]
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
+use outlive_tests::code;
 use outlive_tests::compiler::{Build, build, line_of};
 use outlive_tests::counts::Counts;
 use outlive_tests::outlive::{command, finished};
+use outlive_tests::patience::{PATIENCE, await_condition};
 use outlive_tests::report::Report;
 use outlive_tests::terminal::Terminal;
 use outlive_tests::workload::Workload;
 
 const ESCAPE: &str = "\u{1b}";
 const CTRL_C: &str = "\u{3}";
+const SIGHUP: i32 = Signal::SIGHUP as i32;
 /// Of the workload's two sites that hold something after `go`.
 const LIVE: &str = "in 1,001 blocks";
 
@@ -96,7 +101,7 @@ fn sites_stand_in_the_order_asked_for() {
 #[test]
 fn enter_shows_functions_files_and_source_lines() {
     let folder = tempfile::tempdir().unwrap();
-    let (_workload, mut terminal, _) = top_after_go(folder.path());
+    let (_workload, terminal, _) = top_after_go(folder.path());
     terminal.await_screen("big first", |text| is_before(text, "hold_big", "hold_many"));
     terminal.press("j\r");
     let line = line_of("c/sites.c", "many");
@@ -112,7 +117,7 @@ fn enter_shows_functions_files_and_source_lines() {
 #[test]
 fn a_filter_leaves_what_matches() {
     let folder = tempfile::tempdir().unwrap();
-    let (_workload, mut terminal, _) = top_after_go(folder.path());
+    let (_workload, terminal, _) = top_after_go(folder.path());
     terminal.await_text("hold_many");
     terminal.press("/MANY");
     terminal.await_screen("many only", |text| {
@@ -137,10 +142,10 @@ fn the_moment_is_exported_also_while_it_is_paused() {
     terminal.await_text("[paused]");
     workload.talk.say("later");
     let after = Counts::parse(&workload.talk.hear());
-    exported(&mut terminal, folder.path()).assert_exact(before);
+    exported(&terminal, folder.path()).assert_exact(before);
     terminal.press(" ");
     terminal.await_text("in 1,003 blocks");
-    let report = exported(&mut terminal, folder.path());
+    let report = exported(&terminal, folder.path());
     report.assert_exact(after);
     report.site_in("hold_late").assert_live(2, 600_000);
     terminal.press("q");
@@ -148,7 +153,7 @@ fn the_moment_is_exported_also_while_it_is_paused() {
 }
 
 /// The report that the view writes to a file, which is taken away.
-fn exported(terminal: &mut Terminal, folder: &Path) -> Report {
+fn exported(terminal: &Terminal, folder: &Path) -> Report {
     terminal.press("e");
     let text = terminal.await_text("exported to outlive-");
     let line = text.lines().find_map(|line| line.strip_prefix("exported to ")).unwrap();
@@ -178,7 +183,7 @@ fn it_fits_the_terminal_whatever_its_size() {
 #[test]
 fn the_terminal_is_left_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
-    let ends: [fn(&mut Terminal); 5] = [
+    let ends: [fn(&Terminal); 5] = [
         |terminal| terminal.press("q"),
         |terminal| terminal.press(CTRL_C),
         |terminal| terminal.signal(Signal::SIGTERM),
@@ -189,13 +194,77 @@ fn the_terminal_is_left_as_it_was() {
     for end in ends {
         let mut terminal = top(workload.pid(), folder.path());
         assert!(terminal.is_on_alternate_screen());
-        end(&mut terminal);
+        end(&terminal);
         let status = terminal.await_clean_end();
         assert_eq!((status.code(), terminal.text().trim()), (Some(0), ""));
     }
     // Nothing of it is left in the process.
     assert_eq!(workload.go().live_count, 1001);
     assert!(workload.is_running());
+}
+
+/// Whatever it does at that moment: start, draw, wait, or read half of a key. Each time it ends, and leaves the process as it was.
+#[test]
+fn it_ends_with_its_terminal_at_any_moment() {
+    const MOMENTS: u64 = 30;
+    const KEYS: [&str; 9] = ["j", "/", "f", "m", "?", ESCAPE, "\u{1b}[", "\u{1b}[1;", "\u{1b}[A"];
+    let mut workload = workload();
+    let mut random = Random(1);
+    let mut statuses = BTreeSet::new();
+    for moment in 0..MOMENTS {
+        let mut command = command(["top", "--exact", "--interval", "10ms"]);
+        let mut terminal = Terminal::start(command.arg(workload.pid().to_string()));
+        // The first of them are of its start; with a key each 2 ms, the last are some seconds later.
+        let bytes = random.below(400 * (moment + 1));
+        let heard = await_condition(PATIENCE, || {
+            terminal.press(KEYS[random.below(KEYS.len() as u64) as usize]);
+            (terminal.heard() as u64 >= bytes).then_some(())
+        });
+        assert!(heard.is_some(), "it does not draw:\n{}", terminal.text());
+        let status = terminal.hang_up();
+        // Before it traces, a hang-up ends it at once.
+        let is_at_once = status.code() == Some(128 + SIGHUP) || status.signal() == Some(SIGHUP);
+        assert!(status.success() || is_at_once, "{status} at {bytes} bytes");
+        statuses.insert(status.code());
+        code::assert_unchanged(workload.pid());
+    }
+    assert!(statuses.contains(&Some(0)), "none had begun to trace");
+    assert_eq!(workload.go().live_count, 1001);
+}
+
+/// As at the far end of a broken connection, before anything notices that it is broken.
+#[test]
+fn it_ends_when_its_terminal_takes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut workload = workload();
+    let mut terminal = top(workload.pid(), folder.path());
+    terminal.stop_reading();
+    let writes = |thread: fs::DirEntry| {
+        let call = fs::read_to_string(thread.path().join("syscall")).unwrap_or_default();
+        call.starts_with("1 0x1 ")
+    };
+    let waits = await_condition(PATIENCE, || {
+        terminal.press("?f");
+        let mut threads = fs::read_dir(format!("/proc/{}/task", terminal.pid())).unwrap();
+        threads.any(|thread| writes(thread.unwrap())).then_some(())
+    });
+    assert!(waits.is_some(), "it never waits for the terminal");
+    terminal.signal(Signal::SIGTERM);
+    assert_eq!(terminal.await_end().code(), Some(0));
+    code::assert_unchanged(workload.pid());
+    assert_eq!(workload.go().live_count, 1001);
+}
+
+/// The same numbers each time (Steele, Lea, Flood: SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
 }
 
 #[test]

@@ -2,15 +2,19 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
-use nix::pty::{Winsize, openpty};
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, pipe2};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 use vt100::Parser;
 
 use crate::patience::{PATIENCE, await_condition};
@@ -21,24 +25,35 @@ const SIZE: (u16, u16) = (24, 80);
 /// A program that runs on a pseudoterminal as its controlling one; killed when dropped.
 pub struct Terminal {
     child: Child,
-    keyboard: File,
+    /// Until it is closed.
+    line: Option<Line>,
     /// The program's end.
     program_end: OwnedFd,
     screen: Arc<Mutex<Parser>>,
+    heard: Arc<AtomicUsize>,
     before: Termios,
+}
+
+/// A person's end of it.
+struct Line {
+    keyboard: File,
+    /// And what ends it when it is closed.
+    reader: Option<(JoinHandle<()>, OwnedFd)>,
 }
 
 impl Terminal {
     /// Starts a command on it.
     pub fn start(command: &Command) -> Self {
         let (rows, columns) = SIZE;
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        let pair = openpty(&size, None).expect("a pseudoterminal");
-        let before = tcgetattr(&pair.slave).expect("its settings");
+        let (keyboard, program_end) = open_pair();
+        let before = tcgetattr(&program_end).expect("its settings");
+        resize(&keyboard, rows, columns);
         let screen = Arc::new(Mutex::new(Parser::new(rows, columns, 0)));
-        let keyboard = File::from(pair.master);
-        read_on(keyboard.try_clone().expect("a descriptor"), Arc::clone(&screen));
-        let stream = || Stdio::from(pair.slave.try_clone().expect("a descriptor"));
+        let heard = Arc::default();
+        let (closed, end_of_reading) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+        let master = keyboard.try_clone().expect("a descriptor");
+        let reader = read_on(master, closed, Arc::clone(&screen), Arc::clone(&heard));
+        let stream = || Stdio::from(program_end.try_clone().expect("a descriptor"));
         // It becomes the program: no process stands between.
         let mut on_terminal = Command::new("setsid");
         on_terminal.arg("--ctty").arg(command.get_program()).args(command.get_args());
@@ -55,12 +70,17 @@ impl Terminal {
         on_terminal.stdin(stream()).stdout(stream()).stderr(stream());
         let child = on_terminal.spawn().expect("setsid starts");
         drop(on_terminal);
-        Self { child, keyboard, program_end: pair.slave, screen, before }
+        let line = Some(Line { keyboard, reader: Some((reader, end_of_reading)) });
+        Self { child, line, program_end, screen, heard, before }
     }
 
     /// Types.
-    pub fn press(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).expect("the terminal takes keys");
+    pub fn press(&self, keys: &str) {
+        self.keyboard().write_all(keys.as_bytes()).expect("the terminal takes keys");
+    }
+
+    fn keyboard(&self) -> &File {
+        &self.line.as_ref().expect("the terminal is open").keyboard
     }
 
     /// The text on the screen, line by line.
@@ -83,9 +103,7 @@ impl Terminal {
     /// Makes it larger or smaller; the kernel tells the program.
     pub fn resize(&self, rows: u16, columns: u16) {
         self.screen.lock().unwrap().screen_mut().set_size(rows, columns);
-        let size =
-            rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        rustix::termios::tcsetwinsize(&self.keyboard, size).expect("the terminal changes size");
+        resize(self.keyboard(), rows, columns);
     }
 
     /// Sends the program a signal.
@@ -108,6 +126,41 @@ impl Terminal {
         status
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Bytes that came from the program, and from the kernel, which shows what is typed while the program does not.
+    pub fn heard(&self) -> usize {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Closes it, as when its window is closed or its connection breaks, and awaits the program's end.
+    pub fn hang_up(&mut self) -> ExitStatus {
+        self.stop_reading();
+        self.line = None;
+        self.await_end()
+    }
+
+    /// Takes nothing from the program any more: what it writes fills a buffer, and then it waits.
+    pub fn stop_reading(&mut self) {
+        let line = self.line.as_mut().expect("the terminal is open");
+        if let Some((reader, end_of_reading)) = line.reader.take() {
+            drop(end_of_reading);
+            reader.join().expect("the terminal was read");
+        }
+    }
+
+    /// Awaits the program's end, in whatever state the terminal is.
+    pub fn await_end(&mut self) -> ExitStatus {
+        let ended = await_condition(PATIENCE, || self.child.try_wait().unwrap());
+        ended.unwrap_or_else(|| {
+            let state = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+            panic!("it goes on: {state:?}")
+        })
+    }
+
     /// Whether the program has the alternate screen.
     pub fn is_on_alternate_screen(&self) -> bool {
         self.screen.lock().unwrap().screen().alternate_screen()
@@ -122,12 +175,39 @@ impl Drop for Terminal {
     }
 }
 
-/// Puts what the program writes on the screen.
-fn read_on(mut master: File, screen: Arc<Mutex<Parser>>) {
+/// Both ends. No program that is started has the person's end: that would keep the terminal open.
+fn open_pair() -> (File, OwnedFd) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags).expect("a pseudoterminal");
+    grantpt(&master).and_then(|()| unlockpt(&master)).expect("it can be used");
+    let program_end = ioctl_tiocgptpeer(&master, flags).expect("its other end");
+    (File::from(master), program_end)
+}
+
+fn resize(keyboard: &File, rows: u16, columns: u16) {
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(keyboard, size).expect("the terminal changes size");
+}
+
+/// Puts what the program writes on the screen, until the other end of `closed` is closed.
+fn read_on(
+    mut master: File,
+    closed: OwnedFd,
+    screen: Arc<Mutex<Parser>>,
+    heard: Arc<AtomicUsize>,
+) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut buffer = [0; 16_384];
-        while let Ok(count @ 1..) = master.read(&mut buffer) {
+        loop {
+            let mut ends =
+                [&master.as_fd(), &closed.as_fd()].map(|end| PollFd::new(*end, PollFlags::POLLIN));
+            poll(&mut ends, PollTimeout::NONE).expect("both can be awaited");
+            if ends[1].any() == Some(true) {
+                return;
+            }
+            let Ok(count @ 1..) = master.read(&mut buffer) else { return };
             screen.lock().unwrap().process(&buffer[..count]);
+            heard.fetch_add(count, Ordering::Relaxed);
         }
-    });
+    })
 }

@@ -2,10 +2,12 @@
 
 use std::ops::ControlFlow;
 
+use crate::cli::Outcome;
 use crate::cli::args::{Attach, Global, Trace};
 use crate::cli::naming_bar::NamingBar;
 use crate::cli::output::Output;
-use crate::cli::{Outcome, signals};
+use crate::cli::say::say;
+use crate::cli::signals::Signals;
 use crate::fault::{Fault, Status};
 use crate::report::model::Report;
 use crate::target::{Pid, Target};
@@ -30,11 +32,11 @@ pub(super) fn attach(arguments: &Attach, global: &Global) -> Result<Outcome, Fau
     let selection = Selection::Poisson { mean_bytes: DEFAULT_MEAN_BYTES };
     let options = trace.options(selection, Some(DEFAULT_OVERHEAD))?;
     let targets = pids.into_iter().map(Target::open).collect::<Result<Vec<_>, _>>()?;
+    let signals = Signals::hear()?;
     let output = Output::open(&trace.output, trace.force, trace.format, global.color)?;
     let mut output = output.sorted_by(options.report.sort);
     let mut lost = 0;
     runtime()?.block_on(async {
-        let signals = signals::ending()?;
         let mut session = Session::open(options)?;
         for target in targets {
             let pid = target.pid;
@@ -42,7 +44,7 @@ pub(super) fn attach(arguments: &Attach, global: &Global) -> Result<Outcome, Fau
             session.require_hooks(pid)?;
         }
         let mut listener = listener(&mut output, global, &mut lost);
-        session.run(signals, &mut |_| {}, &mut listener).await
+        session.run(signals.end_well(), &mut |_| {}, &mut listener).await
     })?;
     output.finish()?;
     Ok(Outcome::Own(status(trace, lost)))
@@ -64,13 +66,16 @@ pub(super) fn listener<'a>(
                 }
             };
             if !global.quiet {
-                eprintln!("outlive: tracing {} ({}){by}", target.pid, target.comm);
+                say(format_args!("outlive: tracing {} ({}){by}", target.pid, target.comm));
             }
             Ok(ControlFlow::Continue(()))
         }
         Progress::Loaded { target, allocator } => {
             if !global.quiet {
-                eprintln!("outlive: {} has loaded {allocator}: traced from now on", target.pid);
+                say(format_args!(
+                    "outlive: {} has loaded {allocator}: traced from now on",
+                    target.pid
+                ));
             }
             Ok(ControlFlow::Continue(()))
         }
@@ -82,7 +87,7 @@ pub(super) fn listener<'a>(
         }
         Progress::Governed { target, what } => {
             if !global.quiet {
-                eprintln!("outlive: {} ({}): {what}", target.pid, target.comm);
+                say(format_args!("outlive: {} ({}): {what}", target.pid, target.comm));
             }
             Ok(ControlFlow::Continue(()))
         }

@@ -7,6 +7,7 @@ use crate::cli::args::{Diff, Global};
 use crate::cli::format::Format;
 use crate::cli::output::Output;
 use crate::cli::report::{name, read};
+use crate::cli::say::say;
 use crate::fault::{Fault, Status};
 use crate::report::diff;
 
@@ -35,7 +36,7 @@ pub(super) fn diff(arguments: &Diff, global: &Global) -> Result<Outcome, Fault> 
     if let Some(limit) = arguments.fail_above
         && let Some(why) = report.growth_above(limit)
     {
-        eprintln!("outlive: {why}");
+        say(format_args!("outlive: {why}"));
         return Ok(Outcome::Own(Status::Exceeded));
     }
     Ok(Outcome::Own(Status::Success))

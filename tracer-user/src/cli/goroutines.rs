@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use crate::cli::Outcome;
 use crate::cli::args::{Global, Goroutines};
 use crate::cli::attach::runtime;
 use crate::cli::format::Format;
 use crate::cli::output::Output;
-use crate::cli::{Outcome, signals};
+use crate::cli::say::say;
+use crate::cli::signals::Signals;
 use crate::fault::{Fault, Status};
 use crate::goroutines::{Lister, text};
 use crate::target::{Pid, Target};
@@ -15,6 +17,7 @@ use crate::target::{Pid, Target};
 pub(super) fn goroutines(arguments: &Goroutines, global: &Global) -> Result<Outcome, Fault> {
     let look = &arguments.look;
     look.format.require_plain("goroutines")?;
+    let signals = Signals::hear()?;
     let target = Target::open(Pid(look.pid))?;
     let lister = Lister::open(&target)?;
     let first = lister.look()?;
@@ -22,9 +25,9 @@ pub(super) fn goroutines(arguments: &Goroutines, global: &Global) -> Result<Outc
     let (last, before) = match arguments.duration {
         None => (first, None),
         Some(span) => {
-            wait(span.duration, || {
+            wait(span.duration, &signals, || {
                 if !global.quiet {
-                    eprintln!("outlive: looking at {} again in {span}", target.pid);
+                    say(format_args!("outlive: looking at {} again in {span}", target.pid));
                 }
             })?;
             (lister.look()?, Some(first))
@@ -42,10 +45,10 @@ pub(super) fn goroutines(arguments: &Goroutines, global: &Global) -> Result<Outc
 }
 
 /// Waits for so long, or until Ctrl-C; says so when either can happen.
-fn wait(duration: Duration, say: impl FnOnce()) -> Result<(), Fault> {
+fn wait(duration: Duration, signals: &Signals, tell: impl FnOnce()) -> Result<(), Fault> {
     runtime()?.block_on(async {
-        let mut signals = signals::ending()?;
-        say();
+        let mut signals = signals.end_well();
+        tell();
         // Either ends the wait; which of the two did makes no difference.
         let _signal_or_none = tokio::time::timeout(duration, signals.recv()).await;
         Ok(())

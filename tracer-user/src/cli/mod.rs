@@ -13,15 +13,18 @@ mod record;
 mod recorder;
 mod report;
 mod run;
+mod say;
 mod signals;
 mod snapshot;
 mod top;
+mod unfinished;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::cli::args::{Arguments, Command};
+use crate::cli::say::say;
 use crate::fault::{Fault, Status};
 
 /// How a command ended.
@@ -60,7 +63,8 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Own(status)) => ExitCode::from(status as u8),
         Ok(Outcome::OfProgram(status)) => ExitCode::from(status),
         Err(fault) => {
-            eprintln!("{fault}");
+            unfinished::remove();
+            say(&fault);
             ExitCode::from(fault.status as u8)
         }
     }
@@ -100,7 +104,7 @@ fn explain(error: &clap::Error) -> ExitCode {
         why.join("; "),
         format!("see `{name} --help`, or `{name} COMMAND --help`"),
     );
-    eprintln!("{fault}");
+    say(&fault);
     ExitCode::from(Status::Usage as u8)
 }
 
@@ -119,5 +123,7 @@ fn start_log(arguments: &Arguments) {
         .with_target(false)
         .without_time()
         .with_ansi(false)
+        // Told by a panic where standard error is a terminal that has gone.
+        .log_internal_errors(false)
         .init();
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::cli::args::Colour;
 use crate::cli::format::Format;
+use crate::cli::unfinished;
 use crate::fault::{Fault, Status};
 use crate::report::Sort;
 use crate::report::export::Metric;
@@ -45,7 +46,11 @@ impl Output {
             } else {
                 options.create_new(true)
             };
-            (Box::new(options.open(path).map_err(|error| cannot_open(path, &error))?), false)
+            let file = options.open(path).map_err(|error| cannot_open(path, &error))?;
+            if !force {
+                unfinished::begin(path);
+            }
+            (Box::new(file), false)
         };
         if is_terminal && format.document().is_some_and(export::Format::is_binary) {
             return Err(not_for_terminals(format));
@@ -106,15 +111,17 @@ impl Output {
 
     fn put(&mut self, bytes: &[u8]) -> Result<ControlFlow<()>, Fault> {
         match self.sink.write_all(bytes).and_then(|()| self.sink.flush()) {
+            Ok(()) => {
+                unfinished::finish();
+                Ok(ControlFlow::Continue(()))
+            }
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
-            other => other.map(ControlFlow::Continue).map_err(|error| {
-                Fault::new(
-                    Status::Failed,
-                    "cannot write the report",
-                    error.to_string(),
-                    "check that there is room, or write elsewhere with --output",
-                )
-            }),
+            Err(error) => Err(Fault::new(
+                Status::Failed,
+                "cannot write the report",
+                error.to_string(),
+                "check that there is room, or write elsewhere with --output",
+            )),
         }
     }
 }

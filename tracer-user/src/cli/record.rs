@@ -10,10 +10,12 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
+use crate::cli::Outcome;
 use crate::cli::args::{Global, Record};
 use crate::cli::attach::{DEFAULT_MEAN_BYTES, DEFAULT_OVERHEAD, runtime};
 use crate::cli::recorder::Recorder;
-use crate::cli::{Outcome, signals};
+use crate::cli::say::say;
+use crate::cli::signals::Signals;
 use crate::fault::{Fault, Status};
 use crate::target::{Pid, Target, successor};
 use crate::trace::options::{Selection, TraceOptions};
@@ -64,7 +66,7 @@ async fn record_all(mut shared: Rc<Shared>, targets: Vec<Target>) -> Result<(), 
     if let Some(shared) = Rc::get_mut(&mut shared) {
         shared.deadline = shared.options.duration.and_then(|time| Instant::now().checked_add(time));
     }
-    let mut signals = signals::ending()?;
+    let mut signals = Signals::hear()?.end_well();
     let mut tasks = JoinSet::new();
     for target in targets {
         tasks.spawn_local(record_program(Rc::clone(&shared), target));
@@ -127,7 +129,7 @@ async fn record_process(shared: &Rc<Shared>, target: Target) -> Result<(), Fault
         match progress {
             Progress::Tracing { target, .. } => {
                 if !shared.quiet {
-                    eprintln!("outlive: recording {} ({})", target.pid, target.comm);
+                    say(format_args!("outlive: recording {} ({})", target.pid, target.comm));
                 }
                 recorder.expect(target);
             }
@@ -138,7 +140,7 @@ async fn record_process(shared: &Rc<Shared>, target: Target) -> Result<(), Fault
             }
             Progress::Governed { target, what } => {
                 if !shared.quiet {
-                    eprintln!("outlive: {} ({}): {what}", target.pid, target.comm);
+                    say(format_args!("outlive: {} ({}): {what}", target.pid, target.comm));
                 }
             }
             Progress::Loaded { .. } | Progress::Naming { .. } => {}

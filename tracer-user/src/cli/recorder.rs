@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::cli::say::say;
 use crate::fault::{Fault, Status};
 use crate::recording::{Recorded, RecordingError, Store, Traced};
 use crate::report::model::Report;
@@ -50,10 +51,10 @@ impl Recorder {
         let at_ms = at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
         match self.write(report, at_ms, has_ended) {
             Ok(()) if self.missed > 0 => {
-                eprintln!(
+                say(format_args!(
                     "outlive: recording goes on; snapshots that could not be written: {}",
                     self.missed
-                );
+                ));
                 self.missed = 0;
             }
             Ok(()) => {}
@@ -61,10 +62,10 @@ impl Recorder {
                 self.missed += 1;
             }
             Err(error @ (RecordingError::Full | RecordingError::Database(_))) => {
-                eprintln!(
+                say(format_args!(
                     "outlive: a snapshot could not be written to {}: {error}; recording goes on when that changes",
                     self.path.display()
-                );
+                ));
                 self.missed = 1;
             }
             Err(error) => return Err(cannot_record(&self.path, &error)),

@@ -8,6 +8,7 @@ use crate::cli::Outcome;
 use crate::cli::args::{Global, ReportFile};
 use crate::cli::moment::RecordedMoment;
 use crate::cli::output::Output;
+use crate::cli::signals::Signals;
 use crate::fault::{Fault, Status};
 use crate::report::import::{self, ImportError};
 use crate::report::profile::Profile;
@@ -18,6 +19,7 @@ const STANDARD_INPUT: &str = "standard input";
 /// Runs the command.
 pub(super) fn report(arguments: &ReportFile, global: &Global) -> Result<Outcome, Fault> {
     let written = &arguments.written;
+    let _until_it_ends = Signals::hear()?;
     if let Some(moment) = RecordedMoment::find(&arguments.file)? {
         let reports = moment.reports()?;
         let output = Output::open(&written.output, written.force, written.format, global.color)?;

@@ -1,9 +1,10 @@
 //! `outlive run`: start a program and trace it from its first allocation.
 
+use crate::cli::Outcome;
 use crate::cli::args::{Global, Run};
 use crate::cli::attach::{listener, runtime, status};
 use crate::cli::output::Output;
-use crate::cli::{Outcome, signals};
+use crate::cli::signals::Signals;
 use crate::fault::{Fault, Status};
 use crate::sys::start::{Ending, send_signal, wait_for_end};
 use crate::trace::options::Selection;
@@ -24,16 +25,16 @@ pub(super) fn run(arguments: &Run, global: &Global) -> Result<Outcome, Fault> {
     let mut output = output.sorted_by(options.report.sort);
     let mut lost = 0;
     let pid = runtime()?.block_on(async {
-        let signals = signals::handed_on()?;
+        let (signals, received) = Signals::hear_for_program()?;
         let mut session = Session::open(options)?;
-        let pid = start::start(&mut session, program, rest)?;
+        let pid = start::start(&mut session, program, rest, |pid| signals.are_for(pid))?;
         let mut hand_on = |signal| {
             if let Err(error) = send_signal(pid.0, signal) {
                 tracing::warn!("signal {signal} does not reach {pid}: {error}");
             }
         };
         let mut listener = listener(&mut output, global, &mut lost);
-        session.run(signals, &mut hand_on, &mut listener).await?;
+        session.run(received, &mut hand_on, &mut listener).await?;
         Ok::<_, Fault>(pid)
     })?;
     output.finish()?;

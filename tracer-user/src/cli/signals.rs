@@ -1,66 +1,145 @@
-//! Signals to outlive: an end of the run, or something for the program it runs.
+//! Signals to outlive: an end of what it does, or something for the program it runs.
+//!
+//! In: signals, heard by a thread of its own, so that they are heard whatever outlive is busy with. Out: what they ask for; where there is
+//! nothing to end well, or the second time, the end of outlive at once (`docs/exit-status.md`).
 
-use std::io::{self, IsTerminal as _};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::siginfo::{Cause, Origin};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::cli::say::say;
+use crate::cli::unfinished;
 use crate::fault::{Fault, Status};
+use crate::golang::profiling;
+use crate::target::{Pid, successor};
+use crate::top::terminal;
 use crate::trace::progress::UserSignal;
 
-/// Exit status of a process that was ended by Ctrl-C: 128 and SIGINT.
-const INTERRUPTED: i32 = 130;
+/// Added to a signal's number for the status of a process that it ended.
+const ENDED_BY: i32 = 128;
 
-/// Signals end the run; a second Ctrl-C ends outlive at once.
-pub(super) fn ending() -> Result<UnboundedReceiver<UserSignal>, Fault> {
-    ending_after(|| {})
+/// Whom a signal is for.
+#[derive(Debug, Default)]
+enum Taker {
+    /// Nobody: it ends outlive at once.
+    #[default]
+    Nobody,
+    /// A run, which then ends with its last report; once it was asked, the next one ends outlive at once.
+    Run { sender: UnboundedSender<UserSignal>, is_asked: bool },
+    /// The program that outlive runs, while it does; then outlive, as above. Until there is one, a signal ends outlive at once.
+    Program { sender: UnboundedSender<UserSignal>, pid: Option<Pid>, is_asked: bool },
 }
 
-/// As [`ending`]; before outlive ends at once, `last` is done.
-pub(super) fn ending_after(last: fn()) -> Result<UnboundedReceiver<UserSignal>, Fault> {
-    let (sender, receiver) = unbounded_channel();
-    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-        let mut signals = signal(kind).map_err(|error| cannot_listen(&error))?;
-        let sender = sender.clone();
-        tokio::spawn(async move {
-            let mut asked = false;
-            while signals.recv().await.is_some() {
-                if asked || sender.send(UserSignal::Finish).is_err() {
-                    last();
-                    std::process::exit(INTERRUPTED);
-                }
-                asked = true;
-            }
-        });
-    }
-    Ok(receiver)
+/// Hears signals until outlive ends.
+#[derive(Clone, Debug)]
+pub(super) struct Signals {
+    taker: Arc<Mutex<Taker>>,
 }
 
-/// Signals are for the program. A terminal's Ctrl-C and Ctrl-\ reach it without our help, since it is in the same
-/// process group.
-pub(super) fn handed_on() -> Result<UnboundedReceiver<UserSignal>, Fault> {
-    let (sender, receiver) = unbounded_channel();
-    let from_terminal = io::stdin().is_terminal();
-    for (kind, by_terminal) in [
-        (SignalKind::interrupt(), true),
-        (SignalKind::quit(), true),
-        (SignalKind::terminate(), false),
-        (SignalKind::hangup(), false),
-        (SignalKind::user_defined1(), false),
-        (SignalKind::user_defined2(), false),
-    ] {
-        let mut signals = signal(kind).map_err(|error| cannot_listen(&error))?;
-        let sender = sender.clone();
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() {
-                let handed_on = UserSignal::HandOn(kind.as_raw_value());
-                if !(by_terminal && from_terminal) && sender.send(handed_on).is_err() {
-                    break;
+impl Signals {
+    /// Begins to hear those that end outlive: they do so at once, until [`Signals::end_well`].
+    pub(super) fn hear() -> Result<Self, Fault> {
+        // Who starts outlive by nohup wants it to go on.
+        let hang_up = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+        Self::hear_these([SIGINT, SIGTERM].into_iter().chain(hang_up), Taker::Nobody)
+    }
+
+    /// Begins to hear those that are for the program that outlive runs.
+    pub(super) fn hear_for_program() -> Result<(Self, UnboundedReceiver<UserSignal>), Fault> {
+        let (sender, receiver) = unbounded_channel();
+        let taker = Taker::Program { sender, pid: None, is_asked: false };
+        let all = [SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2];
+        Ok((Self::hear_these(all, taker)?, receiver))
+    }
+
+    fn hear_these(signals: impl IntoIterator<Item = i32>, taker: Taker) -> Result<Self, Fault> {
+        let mut heard =
+            SignalsInfo::<WithOrigin>::new(signals).map_err(|error| cannot_listen(&error))?;
+        let taker = Arc::new(Mutex::new(taker));
+        let signals = Self { taker };
+        let ear = signals.clone();
+        let thread = thread::Builder::new().name("signals".to_owned());
+        let started = thread.spawn(move || heard.forever().for_each(|origin| ear.take(&origin)));
+        started.map_err(|error| cannot_listen(&error))?;
+        Ok(signals)
+    }
+
+    /// From now on the first one is for a run, which ends with its report.
+    pub(super) fn end_well(&self) -> UnboundedReceiver<UserSignal> {
+        let (sender, receiver) = unbounded_channel();
+        *self.lock() = Taker::Run { sender, is_asked: false };
+        receiver
+    }
+
+    /// They are for this program: it is about to run.
+    pub(super) fn are_for(&self, program: Pid) {
+        if let Taker::Program { pid, .. } = &mut *self.lock() {
+            *pid = Some(program);
+        }
+    }
+
+    fn take(&self, origin: &Origin) {
+        let signal = origin.signal;
+        match &mut *self.lock() {
+            Taker::Nobody => end_at_once(signal, "there is nothing to report"),
+            Taker::Run { sender, is_asked } => ask(sender, is_asked, signal),
+            Taker::Program { sender, pid, is_asked } => {
+                let Some(pid) = pid else { end_at_once(signal, "the program does not run yet") };
+                if !successor::is_running(*pid) {
+                    ask(sender, is_asked, signal);
+                } else if !is_from_keyboard(origin) {
+                    send(sender, UserSignal::HandOn(signal));
                 }
             }
-        });
+        }
     }
-    Ok(receiver)
+
+    fn lock(&self) -> MutexGuard<'_, Taker> {
+        self.taker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A terminal that goes away may say so several times: that is no second wish.
+fn ask(sender: &UnboundedSender<UserSignal>, is_asked: &mut bool, signal: i32) {
+    if *is_asked && signal != SIGHUP {
+        end_at_once(signal, "it was asked to end a second time, and the report is not complete");
+    }
+    *is_asked = true;
+    send(sender, UserSignal::Finish);
+}
+
+fn send(sender: &UnboundedSender<UserSignal>, signal: UserSignal) {
+    if sender.send(signal).is_err() {
+        tracing::debug!("{signal:?}: the run has ended already");
+    }
+}
+
+/// Ctrl-C and Ctrl-\ reach the program without our help: it is in the same process group.
+fn is_from_keyboard(origin: &Origin) -> bool {
+    matches!(origin.signal, SIGINT | SIGQUIT) && matches!(origin.cause, Cause::Kernel)
+}
+
+/// Probes go with the process. What would stay is put in order first.
+fn end_at_once(signal: i32, why: &str) -> ! {
+    terminal::leave();
+    profiling::set_all_back();
+    unfinished::remove();
+    say(format_args!("outlive: ended at once by a signal: {why}"));
+    std::process::exit(ENDED_BY + signal)
+}
+
+/// Whether whoever started this process had it ignore a signal.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask & 1 << (signal - 1) != 0
 }
 
 fn cannot_listen(error: &io::Error) -> Fault {

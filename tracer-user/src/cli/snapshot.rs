@@ -3,12 +3,14 @@
 use crate::cli::Outcome;
 use crate::cli::args::{Global, Snapshot};
 use crate::cli::output::Output;
+use crate::cli::signals::Signals;
 use crate::fault::{Fault, Status};
 use crate::snapshot;
 use crate::target::{Pid, Target};
 
 /// Runs the command.
 pub(super) fn snapshot(arguments: &Snapshot, global: &Global) -> Result<Outcome, Fault> {
+    let _until_it_ends = Signals::hear()?;
     let target = Target::open(Pid(arguments.pid))?;
     let report = snapshot::take(&target, arguments.options())?;
     let mut output =

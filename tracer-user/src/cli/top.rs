@@ -8,16 +8,21 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::{Instant, sleep_until};
 
+use crate::cli::Outcome;
 use crate::cli::args::{Global, Top};
 use crate::cli::attach::{DEFAULT_MEAN_BYTES, DEFAULT_OVERHEAD, runtime};
-use crate::cli::{Outcome, signals};
+use crate::cli::signals::Signals;
 use crate::fault::{Fault, Status};
 use crate::target::{Pid, Target};
 use crate::top::{News, Theme, show, terminal};
 use crate::trace::options::{Selection, TraceOptions};
 use crate::trace::progress::{Progress, UserSignal};
 use crate::trace::session::Session;
+
+/// How long the view may take to end when it is told to.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the command.
 pub(super) fn top(arguments: &Top, global: &Global) -> Result<Outcome, Fault> {
@@ -26,15 +31,24 @@ pub(super) fn top(arguments: &Top, global: &Global) -> Result<Outcome, Fault> {
     require_terminal(&pids)?;
     let options = arguments
         .options(Selection::Poisson { mean_bytes: DEFAULT_MEAN_BYTES }, Some(DEFAULT_OVERHEAD))?;
+    let signals = Signals::hear()?;
     let targets = pids.into_iter().map(Target::open).collect::<Result<Vec<_>, _>>()?;
     let theme = Theme { colour: global.color.is_wanted(true) };
-    runtime()?.block_on(watch(options, targets, theme))?;
+    let runtime = runtime()?;
+    let watched = runtime.block_on(watch(options, targets, theme, &signals));
+    // Not even a view that does not end can keep outlive.
+    runtime.shutdown_background();
+    watched?;
     Ok(Outcome::Own(Status::Success))
 }
 
 /// Traces, and shows it, until the person has enough.
-async fn watch(options: TraceOptions, targets: Vec<Target>, theme: Theme) -> Result<(), Fault> {
-    let mut signals = signals::ending_after(terminal::leave)?;
+async fn watch(
+    options: TraceOptions,
+    targets: Vec<Target>,
+    theme: Theme,
+    signals: &Signals,
+) -> Result<(), Fault> {
     let (sort, duration) = (options.report.sort, options.duration);
     let mut session = Session::open(options)?;
     let mut named = Vec::new();
@@ -44,6 +58,7 @@ async fn watch(options: TraceOptions, targets: Vec<Target>, theme: Theme) -> Res
         session.admit(target)?;
         session.require_hooks(pid)?;
     }
+    let mut signals = signals.end_well();
     let (news, received) = channel();
     let (finish, finished) = unbounded_channel();
     let mut view = spawn_blocking(move || show(named, sort, theme, &received));
@@ -58,10 +73,16 @@ async fn watch(options: TraceOptions, targets: Vec<Target>, theme: Theme) -> Res
     };
     tokio::pin!(tracing);
     let mut traced = None;
+    let mut deadline = None;
     let shown = loop {
         tokio::select! {
-            shown = &mut view => break shown,
-            Some(_) = signals.recv() => quit(&news),
+            shown = &mut view => break outcome(shown),
+            Some(_) = signals.recv() => {
+                quit(&news);
+                deadline = Instant::now().checked_add(PATIENCE);
+            }
+            // A terminal that takes nothing, such as one at the end of a broken connection, holds it in the middle of its drawing.
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => break Ok(()),
             result = &mut tracing, if traced.is_none() => traced = Some(result),
         }
     };
@@ -75,7 +96,8 @@ async fn watch(options: TraceOptions, targets: Vec<Target>, theme: Theme) -> Res
         Some(result) => result,
         None => tracing.await,
     };
-    traced.and(outcome(shown))
+    terminal::leave();
+    traced.and(shown)
 }
 
 /// Hands a report on to the view.

@@ -7,14 +7,28 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::target::VirtAddr;
 use crate::target::proc_dir::ProcDir;
 
+/// The rates that hold: they are set back also when outlive is ended at once.
+static FORCED: Mutex<Vec<Weak<ForcedWord>>> = Mutex::new(Vec::new());
+
 /// A rate that holds until this is dropped.
 #[derive(Debug)]
 pub struct ForcedRate {
+    _word: Arc<ForcedWord>,
+}
+
+/// Sets all rates back.
+pub fn set_all_back() {
+    let forced = std::mem::take(&mut *FORCED.lock().unwrap_or_else(PoisonError::into_inner));
+    forced.iter().filter_map(Weak::upgrade).for_each(|word| word.set_back());
+}
+
+#[derive(Debug)]
+struct ForcedWord {
     memory: File,
     place: VirtAddr,
     rate: u64,
@@ -24,9 +38,23 @@ impl ForcedRate {
     /// Sets the rate of a runtime that has none.
     pub(super) fn set(process: &Arc<ProcDir>, place: VirtAddr, rate: u64) -> io::Result<Self> {
         let memory = OpenOptions::new().read(true).write(true).open(process.path("mem"))?;
-        let forced = Self { memory, place, rate };
-        forced.replace(0, rate)?;
-        Ok(forced)
+        let word = Arc::new(ForcedWord { memory, place, rate });
+        // First known, then set.
+        let mut all = FORCED.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|other| other.strong_count() > 0);
+        all.push(Arc::downgrade(&word));
+        drop(all);
+        word.replace(0, rate)?;
+        Ok(Self { _word: word })
+    }
+}
+
+impl ForcedWord {
+    fn set_back(&self) {
+        // A process that has ended needs nothing any more.
+        if let Err(error) = self.replace(self.rate, 0) {
+            tracing::debug!("the sampling rate stays: {error}");
+        }
     }
 
     /// Writes a value where another one is; nothing where there is not.
@@ -40,11 +68,8 @@ impl ForcedRate {
     }
 }
 
-impl Drop for ForcedRate {
+impl Drop for ForcedWord {
     fn drop(&mut self) {
-        // A process that has ended needs nothing any more.
-        if let Err(error) = self.replace(self.rate, 0) {
-            tracing::debug!("the sampling rate stays: {error}");
-        }
+        self.set_back();
     }
 }

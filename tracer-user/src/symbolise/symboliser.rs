@@ -128,6 +128,26 @@ impl Symboliser {
         self.modules.values_mut().for_each(ModuleNames::stop_waiting);
     }
 
+    /// Wants nothing any more: what is not known stays without a name. Gives the number of these addresses.
+    pub fn give_up(&mut self) -> usize {
+        if let Some(asked) = self.asked.take() {
+            // Its answer would be taken for that of another question.
+            self.worker.end();
+            self.workers += 1;
+            if let Asked::Name(id, addresses) = asked {
+                self.wanted.entry(id).or_default().extend(addresses);
+            }
+        }
+        let wanted = std::mem::take(&mut self.wanted);
+        let mut count = 0;
+        for (id, addresses) in wanted {
+            let addresses: Vec<u64> = addresses.into_iter().collect();
+            count += addresses.len();
+            self.learn(id, &addresses, Vec::new());
+        }
+        count
+    }
+
     /// The functions of a stack that was wanted, leaf first. The first address is an instruction, each other one a return address,
     /// which belongs to the call before it: the instruction there can be another line's, or another function's.
     pub fn frames(&self, stack: &[CodeLocation]) -> Vec<Frame> {

@@ -98,7 +98,8 @@ impl Worker {
         Usage { cpu_s: self.former_cpu_s + now.cpu_s, ..now }
     }
 
-    fn end(&mut self) {
+    /// Ends it; the next question starts another.
+    pub(super) fn end(&mut self) {
         let Some(mut running) = self.running.take() else { return };
         self.former_cpu_s += running.usage.cpu_s;
         if let Err(error) = running.child.kill().and_then(|()| running.child.wait()) {

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
-use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use crossterm::event::{self, Event, KeyEventKind};
 
 use super::export;
 use super::source::Sources;
 use super::state::{Request, State};
-use super::terminal::{Screen, await_keys};
+use super::terminal::{Screen, await_keys, has_gone};
 use super::view::{self, Theme};
 use crate::fault::{Fault, Status};
 use crate::report::Sort;
@@ -20,6 +20,9 @@ use crate::report::model::Report;
 
 /// How long news wait at most.
 const PAUSE_MS: u8 = 50;
+
+/// How long a look for keys takes when there are none: in no time at all crossterm does not look.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// What the session tells.
 pub enum News {
@@ -45,7 +48,10 @@ pub fn show(
 ) -> Result<(), Fault> {
     let mut state = State::new(processes, sort);
     let mut sources = Sources::default();
-    let mut screen = Screen::enter().map_err(|error| broken(&error))?;
+    let mut screen = match Screen::enter() {
+        Err(_) if has_gone() => return Ok(()),
+        other => other.map_err(|error| broken(&error))?,
+    };
     let mut is_stale = true;
     loop {
         if is_stale {
@@ -53,15 +59,17 @@ pub fn show(
                 sources.read(&row.site.frames);
             }
             let drawn = screen.draw(|frame| view::draw(frame, &mut state, &sources, theme));
-            drawn.map_err(|error| broken(&error))?;
+            match drawn {
+                Err(_) if has_gone() => return Ok(()),
+                other => other.map_err(|error| broken(&error))?,
+            }
         }
         is_stale = false;
         if !await_keys(PAUSE_MS.into()) {
             return Ok(());
         }
-        while event::poll(Duration::ZERO).map_err(|error| broken(&error))? {
+        while let Some(event) = next_event()? {
             is_stale = true;
-            let event = event::read().map_err(|error| broken(&error))?;
             if !handle(&event, &mut state) {
                 return Ok(());
             }
@@ -77,6 +85,18 @@ pub fn show(
             }
             is_stale = true;
         }
+    }
+}
+
+/// What was typed, or another size; nothing when there is nothing now, or the terminal has gone.
+fn next_event() -> Result<Option<Event>, Fault> {
+    let event = match event::poll(LOOK) {
+        Ok(true) => event::read().map(Some),
+        other => other.map(|_| None),
+    };
+    match event {
+        Err(_) if has_gone() => Ok(None),
+        other => other.map_err(|error| broken(&error)),
     }
 }
 

@@ -3,15 +3,18 @@
 //! However the view ends, by a return, a panic, or a signal, [`leave`] gives the terminal back. What is written to standard error
 //! meanwhile would stand in the middle of the view: it is kept, and printed then.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Read as _, Seek as _, SeekFrom, Stdout, Write as _};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::termios::{SetArg, SpecialCharacterIndices, tcgetattr, tcsetattr};
 use nix::unistd::dup2_stderr;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::{Hide, Show};
@@ -23,6 +26,9 @@ use ratatui::{Frame, Terminal};
 
 /// Most of what was kept that is printed: its end.
 const MAX_PRINTED: u64 = 64 << 10;
+
+/// How long a terminal may take until it takes the last of the view.
+const FAREWELL_MS: u16 = 1000;
 
 /// Whether the terminal is the view's.
 static IS_ENTERED: AtomicBool = AtomicBool::new(false);
@@ -39,6 +45,7 @@ impl Screen {
     pub fn enter() -> io::Result<Self> {
         give_back_on_panic();
         enable_raw_mode()?;
+        never_wait_for_keys().inspect_err(|_| drop(disable_raw_mode()))?;
         IS_ENTERED.store(true, Ordering::SeqCst);
         // From here on an early return gives it back.
         let entered = execute!(io::stdout(), EnterAlternateScreen, Hide)
@@ -70,7 +77,7 @@ impl Drop for Screen {
     }
 }
 
-/// Waits so long at most for keys; false when the terminal has gone. crossterm would read from it for ever.
+/// Waits so long at most for keys; false when the terminal has gone.
 pub(super) fn await_keys(limit: PollTimeout) -> bool {
     let stdin = io::stdin();
     let mut keys = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
@@ -80,12 +87,17 @@ pub(super) fn await_keys(limit: PollTimeout) -> bool {
     keys[0].revents().is_none_or(|events| !events.intersects(gone))
 }
 
-/// Gives the terminal back, if it was taken.
+/// Whether the terminal has gone.
+pub(super) fn has_gone() -> bool {
+    !await_keys(PollTimeout::ZERO)
+}
+
+/// Gives the terminal back, if it was taken. Does not wait for one that takes nothing: the view may be waiting for it in vain.
 pub fn leave() {
     if !IS_ENTERED.swap(false, Ordering::SeqCst) {
         return;
     }
-    let left = execute!(io::stdout(), LeaveAlternateScreen, Show);
+    let left = say_farewell();
     let cooked = disable_raw_mode();
     if let Some(kept) = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take() {
         kept.end();
@@ -93,6 +105,27 @@ pub fn leave() {
     if let Err(error) = left.and(cooked) {
         tracing::debug!("the terminal has gone: {error}");
     }
+}
+
+/// Half of a key, such as the first byte of a letter, is there to be read, and the rest may never come.
+fn never_wait_for_keys() -> io::Result<()> {
+    let mut settings = tcgetattr(io::stdin())?;
+    settings.control_chars[SpecialCharacterIndices::VMIN as usize] = 0;
+    settings.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
+    Ok(tcsetattr(io::stdin(), SetArg::TCSANOW, &settings)?)
+}
+
+/// By an opening of its own, which can be told not to wait, past the lock that the view holds while it draws.
+fn say_farewell() -> io::Result<()> {
+    let mut terminal = OpenOptions::new()
+        .write(true)
+        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+        .open("/proc/self/fd/1")?;
+    let mut taken = [PollFd::new(terminal.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut taken, FAREWELL_MS)?;
+    let mut farewell = Vec::new();
+    execute!(farewell, LeaveAlternateScreen, Show)?;
+    terminal.write_all(&farewell)
 }
 
 /// The message of a panic is for the terminal as it was.

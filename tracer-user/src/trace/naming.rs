@@ -31,8 +31,10 @@ pub(super) struct Signals<'a> {
 pub(super) enum Patience<'a> {
     /// Not at all: the next report will have what they send.
     None,
-    /// Until then, or until the user wants the end once more.
+    /// Until then, or until the user wants the end.
     Until(Instant, Signals<'a>),
+    /// The user wants the report as it is.
+    Ended,
 }
 
 impl<'a> Patience<'a> {
@@ -41,15 +43,20 @@ impl<'a> Patience<'a> {
         Self::Until(Instant::now() + FETCH_PATIENCE, signals)
     }
 
-    fn is_over(&mut self) -> bool {
-        let Self::Until(instant, signals) = self else { return true };
-        while let Ok(signal) = signals.receiver.try_recv() {
+    /// Hears what the user wants.
+    fn hear(&mut self) {
+        while let Self::Until(_, signals) = self
+            && let Ok(signal) = signals.receiver.try_recv()
+        {
             match signal {
                 UserSignal::HandOn(signal) => (signals.hand_on)(signal),
-                UserSignal::Finish => *instant = Instant::now(),
+                UserSignal::Finish => *self = Self::Ended,
             }
         }
-        *instant <= Instant::now()
+    }
+
+    fn is_over(&self) -> bool {
+        !matches!(self, Self::Until(instant, _) if *instant > Instant::now())
     }
 }
 
@@ -62,6 +69,8 @@ pub(super) struct Named {
     pub(super) modules: BTreeSet<ModuleId>,
     /// The program's.
     pub(super) program: Option<ModuleId>,
+    /// Addresses that the user did not want to wait for.
+    pub(super) given_up: usize,
 }
 
 impl Session {
@@ -73,10 +82,15 @@ impl Session {
         patience: &mut Patience<'_>,
         listener: &mut Listener<'_>,
     ) -> Result<Named, Fault> {
-        let named = self.want_names(pid, stack_ids);
+        let mut named = self.want_names(pid, stack_ids);
         let total = self.symboliser.missing();
         while self.symboliser.advance(POLL) {
             self.drain_batch();
+            patience.hear();
+            if matches!(patience, Patience::Ended) {
+                named.given_up = self.symboliser.give_up();
+                break;
+            }
             if self.symboliser.is_fetching() && patience.is_over() {
                 self.symboliser.stop_waiting();
             }

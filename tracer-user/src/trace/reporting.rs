@@ -119,6 +119,10 @@ impl Session {
             return Err(broken(&"a process without a ledger"));
         };
         loss.notices.extend(symboliser.notices(&named.modules));
+        if named.given_up > 0 {
+            let count = named.given_up;
+            loss.notices.push(format!("addresses without a name, since it was interrupted while they were looked up: {count}"));
+        }
         let heap = process.golang.as_ref();
         let mut stack = |id| match named.stacks.get(&id) {
             Some(known) => {

@@ -13,11 +13,13 @@ use crate::target::maps::parse_executable;
 use crate::target::{Pid, Target, VirtAddr};
 use crate::trace::session::Session;
 
-/// Starts a program, hooks its allocators, and lets it run. The process is a child of this one: the caller waits for it.
+/// Starts a program, hooks its allocators, and lets it run, of which the caller is told first. The process is a child of this one: the
+/// caller waits for it.
 pub fn start(
     session: &mut Session,
     program: &OsString,
     arguments: &[OsString],
+    is_about_to_run: impl FnOnce(Pid),
 ) -> Result<Pid, Fault> {
     let shown = program.to_string_lossy().into_owned();
     let child =
@@ -37,6 +39,7 @@ pub fn start(
         session.attach_relocated(pid)?;
     }
     session.require_hooks(pid)?;
+    is_about_to_run(pid);
     child.release().map_err(|error| cannot_start(&shown, &error))?;
     Ok(pid)
 }
