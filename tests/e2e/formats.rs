@@ -9,6 +9,7 @@ use outlive_tests::browser::Page;
 use outlive_tests::compiler::{Build, build, line_of, target_folder};
 use outlive_tests::counts::Counts;
 use outlive_tests::outlive::{Outlive, command, finished};
+use outlive_tests::patience::{PATIENCE, await_condition};
 use outlive_tests::workload::Workload;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -275,6 +276,113 @@ fn the_page_shows_searches_zooms_and_switches() {
         requests.iter().all(|r| r.starts_with("file:") || r.starts_with("data:")),
         "{requests:?}"
     );
+}
+
+/// The page of a recording in which the program was started anew.
+#[test]
+fn the_page_of_a_recording_shows_what_was_held_when() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let recording = folder.path().join("svc.outlive");
+    // A program of its own: another of the same program would be taken for its restart.
+    let program = folder.path().join("sites");
+    fs::copy(build("c/sites.c", Build::Debug), &program).expect("a copy");
+    let workload = || Workload::start(&program, &[]);
+    let mut before = workload();
+    let mut record = command(["record", "--exact", "--every", "20ms", "-o"]);
+    let outlive = Outlive::start(record.arg(&recording).arg(before.pid().to_string()));
+    let await_recorded = |pid: u32| {
+        let start = format!("outlive: recording {pid} ");
+        outlive.await_error_line(|line| line.starts_with(&start), &start);
+    };
+    let file = folder.path().join("page.html");
+    await_recorded(before.pid());
+    before.go();
+    await_held(&recording, 1_100_000);
+    before.talk.say("later");
+    before.talk.hear();
+    await_held(&recording, 1_700_000);
+    let first = before.pid();
+    before.exit();
+    let mut after = workload();
+    await_recorded(after.pid());
+    after.go();
+    await_held(&recording, 1_100_000);
+    outlive.stop().assert_status(0);
+    let restart = format!("PID {first}, then {}", after.pid());
+
+    fs::write(&file, convert(&recording, &["-f", "html"])).expect("a file");
+    let mut page = Page::open(&file);
+    let line = |part: &str| format!("data.timelines[0].{part}");
+    assert_eq!(page.evaluate(&line("live.at(-1)")), 1_100_000);
+    assert_eq!(page.evaluate(&format!("Math.max(...{})", line("live"))), 1_700_000);
+    let moments = page.text("document.getElementById('moments').innerText");
+    assert!(moments.contains(&restart), "{moments}");
+    assert_eq!(count(&mut page, "#totals .break"), 1);
+
+    // The total, where it is pointed at.
+    page.point_at("document.querySelector('#totals svg')", 0.999);
+    let told = page.text("document.querySelector('#totals output').textContent");
+    assert!(told.contains("(1,100,000 bytes)"), "{told}");
+
+    // A site's line: the largest one's, another's while its row is pointed at, and for good with a click.
+    let row = |name: &str| {
+        format!(
+            "[...document.querySelectorAll('#sites tr')].find((r) => r.innerText.includes({name:?}))"
+        )
+    };
+    let title = "document.querySelector('#site figcaption').innerText";
+    assert!(page.text(title).starts_with("hold_big: live bytes"));
+    page.point_at(&row("hold_many"), 0.9);
+    assert!(page.text(title).starts_with("hold_many: live bytes"));
+    page.click(&row("hold_big"));
+    page.point_at("document.querySelector('#site svg')", 0.999);
+    let told = page.text("document.querySelector('#site output').textContent");
+    assert!(told.contains("(1,000,000 bytes)"), "{told}");
+    assert_eq!(count(&mut page, "#sites tr .trend"), 2, "each row has a small one");
+
+    let stroke = "getComputedStyle(document.querySelector('#totals path')).stroke";
+    page.prefer("dark");
+    let dark = page.text(stroke);
+    page.prefer("light");
+    assert_ne!(page.text(stroke), dark);
+    let requests = page.requests();
+    assert!(
+        requests.iter().all(|r| r.starts_with("file:") || r.starts_with("data:")),
+        "{requests:?}"
+    );
+}
+
+/// Waits until the last snapshot of a recording holds so much.
+fn await_held(recording: &Path, live_bytes: u64) {
+    let held = await_condition(PATIENCE, || {
+        let reports = finished(command(["report", "-f", "json"]).arg(recording));
+        let is_held =
+            reports.status.success() && reports.report().number("/totals/live_bytes") == live_bytes;
+        is_held.then_some(())
+    });
+    assert!(held.is_some(), "the recording never holds {live_bytes}");
+}
+
+#[test]
+fn the_page_of_a_run_with_intervals_has_a_timeline() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("page.html");
+    let mut workload = Workload::start(&build("c/sites.c", Build::Debug), &[]);
+    let mut attach = command(["attach", "--exact", "-i", "10ms", "-f", "html", "-vv", "-o"]);
+    let outlive = Outlive::start(attach.arg(&file).arg(workload.pid().to_string()));
+    outlive.await_tracing(workload.pid());
+    outlive.await_error_line(|line| line.contains("a report of the page"), "an interval");
+    let own = workload.go();
+    outlive.stop().assert_status(0);
+    let mut page = Page::open(&file);
+    assert_eq!(page.evaluate("data.timelines[0].live.at(-1)"), own.live_bytes);
+    let bytes = "data.sites.map((site) => site.history.at(-1)).reduce((a, b) => a + b)";
+    assert_eq!(page.evaluate(bytes), own.live_bytes);
+    assert_eq!(page.evaluate("document.getElementById('timeline').hidden"), false);
+    // A report of an instant has none.
+    let instant = traced("html", "heap.html");
+    let mut page = Page::open(&instant.file);
+    assert_eq!(page.evaluate("document.getElementById('timeline').hidden"), true);
 }
 
 /// Names come from the target: they are never markup.

@@ -102,6 +102,16 @@ impl Page {
         }
     }
 
+    /// Moves the pointer to a place of an element's width, from 0 to 1, at half its height.
+    pub fn point_at(&mut self, element: &str, share: f64) {
+        let place = self.evaluate(&format!(
+            "(() => {{ const e = {element}; e.scrollIntoView({{block: 'center'}}); const r = e.getBoundingClientRect(); \
+             return [r.x + r.width * {share}, r.y + r.height / 2]; }})()"
+        ));
+        let event = json!({"type": "mouseMoved", "x": place[0], "y": place[1]});
+        self.call("Input.dispatchMouseEvent", &event);
+    }
+
     /// Types into the element that has the focus.
     pub fn type_text(&mut self, text: &str) {
         self.call("Input.insertText", &json!({"text": text}));

@@ -91,14 +91,16 @@ impl Format {
 
     /// Fails when a report is wanted every so often in a format that has one document.
     pub(super) fn require_no_interval(self, has_interval: bool) -> Result<(), Fault> {
-        if self.document().is_none() || !has_interval {
+        // A page has a timeline of them.
+        let has_room = self.document().is_none() || self == Self::Html;
+        if has_room || !has_interval {
             return Ok(());
         }
         Err(Fault::new(
             Status::Usage,
             "cannot report every interval",
             format!("a file in the format {} holds one report", self.name()),
-            "leave out --interval, or use --format text or --format json",
+            "leave out --interval, or use --format text, json or html",
         ))
     }
 }
@@ -120,6 +122,7 @@ mod tests {
         assert!(Format::Pprof.require_no_interval(true).is_err());
         assert!(Format::Pprof.require_no_interval(false).is_ok());
         assert!(Format::Json.require_no_interval(true).is_ok());
+        assert!(Format::Html.require_no_interval(true).is_ok());
         assert!(Format::Pprof.require_plain("goroutines").is_err());
     }
 }

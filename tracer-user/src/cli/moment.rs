@@ -27,6 +27,15 @@ enum When {
     Before(Duration),
 }
 
+/// How much of a recording is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// The moment.
+    Moment,
+    /// Also what each site held until then.
+    Course,
+}
+
 /// A recording, and the moment in it that is meant.
 pub(super) struct RecordedMoment {
     path: PathBuf,
@@ -59,7 +68,7 @@ impl RecordedMoment {
     }
 
     /// The report of each program in it, all sites in it; the program recorded last first.
-    pub(super) fn reports(&self) -> Result<Vec<Report>, Fault> {
+    pub(super) fn reports(&self, detail: Detail) -> Result<Vec<Report>, Fault> {
         let failed = |error: RecordingError| {
             let remedy = match error {
                 RecordingError::Newer(..) => "use the version of outlive that wrote it",
@@ -71,7 +80,7 @@ impl RecordedMoment {
         let recording = Recording::open(&self.path).map_err(failed)?;
         let mut reports = Vec::new();
         for series in recording.series().map_err(failed)? {
-            let report = self.report(&recording, &series).map_err(failed)?;
+            let report = self.report(&recording, &series, detail).map_err(failed)?;
             reports.extend(report);
         }
         if reports.is_empty() {
@@ -89,6 +98,7 @@ impl RecordedMoment {
         &self,
         recording: &Recording,
         series: &SeriesInfo,
+        detail: Detail,
     ) -> Result<Option<Report>, RecordingError> {
         let last = recording.moment_at(series.id, None)?;
         let moment = match (self.when, last) {
@@ -100,7 +110,10 @@ impl RecordedMoment {
             (When::Last, last) | (_, last @ None) => last,
         };
         let Some(moment) = moment else { return Ok(None) };
-        let mut report = recording.report(moment)?;
+        let mut report = match detail {
+            Detail::Moment => recording.report(moment)?,
+            Detail::Course => recording.report_with_course(series.id, moment)?,
+        };
         if moment.missed_before > 0 {
             report.loss.notices.push(format!(
                 "snapshots before this one that could not be written: {}",

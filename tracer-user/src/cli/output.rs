@@ -2,6 +2,7 @@
 //!
 //! Text and JSON are written report by report. Every other format is one document, which [`Output::finish`] makes of all reports.
 
+use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal as _, Write};
 use std::ops::ControlFlow;
@@ -15,6 +16,7 @@ use crate::report::Sort;
 use crate::report::export::Metric;
 use crate::report::model::Report;
 use crate::report::profile::Profile;
+use crate::report::timeline::Course;
 use crate::report::{export, json, text};
 
 /// A place for reports, and their format.
@@ -24,8 +26,10 @@ pub(super) struct Output {
     layout: text::Layout,
     /// What formats with one number show.
     metric: Metric,
-    /// Reports of the document that is written last.
+    /// The last report of each process, for the document that is written last.
     kept: Vec<Report>,
+    /// What they held before, by PID.
+    courses: HashMap<u32, Course>,
 }
 
 impl Output {
@@ -58,7 +62,14 @@ impl Output {
         let colour = colour.is_wanted(is_terminal);
         let width = if is_terminal { terminal_width() } else { None };
         let layout = text::Layout { colour, width };
-        Ok(Self { sink, format, layout, metric: Metric::default(), kept: Vec::new() })
+        Ok(Self {
+            sink,
+            format,
+            layout,
+            metric: Metric::default(),
+            kept: Vec::new(),
+            courses: HashMap::new(),
+        })
     }
 
     /// Has formats with one number show that by which sites are sorted.
@@ -72,6 +83,12 @@ impl Output {
             Format::Text => self.put(text::render(&report, self.layout).as_bytes()),
             Format::Json => self.put(json::line(&report).as_bytes()),
             _ => {
+                let pid = report.target.pid;
+                tracing::debug!("a report of the page on {pid}");
+                if report.timeline.is_none() {
+                    self.courses.entry(pid).or_default().add(&report);
+                    self.kept.retain(|earlier| earlier.target.pid != pid);
+                }
                 self.kept.push(report);
                 Ok(ControlFlow::Continue(()))
             }
@@ -80,7 +97,12 @@ impl Output {
 
     /// Writes the document of all reports, in the formats that have one.
     pub(super) fn finish(mut self) -> Result<(), Fault> {
-        let profile = Profile::of(&std::mem::take(&mut self.kept));
+        let mut reports = std::mem::take(&mut self.kept);
+        for report in reports.iter_mut().filter(|report| report.timeline.is_none()) {
+            let course = self.courses.remove(&report.target.pid);
+            course.unwrap_or_default().put_into(report);
+        }
+        let profile = Profile::of(&reports);
         self.write_profile(&profile)
     }
 

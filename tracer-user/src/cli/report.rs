@@ -6,7 +6,8 @@ use std::path::Path;
 
 use crate::cli::Outcome;
 use crate::cli::args::{Global, ReportFile};
-use crate::cli::moment::RecordedMoment;
+use crate::cli::format::Format;
+use crate::cli::moment::{Detail, RecordedMoment};
 use crate::cli::output::Output;
 use crate::cli::signals::Signals;
 use crate::fault::{Fault, Status};
@@ -21,7 +22,9 @@ pub(super) fn report(arguments: &ReportFile, global: &Global) -> Result<Outcome,
     let written = &arguments.written;
     let _until_it_ends = Signals::hear()?;
     if let Some(moment) = RecordedMoment::find(&arguments.file)? {
-        let reports = moment.reports()?;
+        let has_timeline = written.format == Format::Html;
+        let detail = if has_timeline { Detail::Course } else { Detail::Moment };
+        let reports = moment.reports(detail)?;
         let output = Output::open(&written.output, written.force, written.format, global.color)?;
         let mut output = output.sorted_by(arguments.order());
         for report in reports {
@@ -49,7 +52,7 @@ pub(super) fn report(arguments: &ReportFile, global: &Global) -> Result<Outcome,
 /// Reads a profile, or makes one of a moment of a recording; `-` is standard input.
 pub(super) fn read(path: &Path) -> Result<Profile, Fault> {
     if let Some(moment) = RecordedMoment::find(path)? {
-        return Ok(Profile::of(&moment.reports()?));
+        return Ok(Profile::of(&moment.reports(Detail::Moment)?));
     }
     let name = name(path);
     let profile = if path == Path::new("-") {

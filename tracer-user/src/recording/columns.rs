@@ -14,6 +14,8 @@ pub(super) type Row = [i64; COLUMNS];
 
 /// Where in a row it says whether the site was in the report.
 pub(super) const PRESENT: usize = 0;
+/// Where its live bytes are.
+pub(super) const LIVE_BYTES: usize = 1;
 /// Where the words are, as ids of strings.
 pub(super) const VERDICT: usize = 26;
 pub(super) const REASON: usize = 27;
@@ -69,7 +71,7 @@ fn go_part(go: &GoSite) -> [i64; 7] {
 /// Gives a site the numbers of a row.
 pub(super) fn fill(site: &mut Site, row: &Row) {
     let number = |place: usize| row[place] as u64;
-    site.live_bytes = number(1);
+    site.live_bytes = number(LIVE_BYTES);
     site.live_bytes_ci95 = [number(2), number(3)];
     site.live_count = number(4);
     site.allocated_bytes = number(5);

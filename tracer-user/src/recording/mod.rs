@@ -9,6 +9,7 @@ mod codec;
 mod columns;
 mod dictionary;
 mod error;
+mod history;
 mod lock;
 mod read;
 mod schema;

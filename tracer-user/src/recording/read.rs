@@ -48,7 +48,7 @@ pub struct Moment {
 /// A recording that is read.
 #[derive(Debug)]
 pub struct Recording {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl Recording {
@@ -118,6 +118,14 @@ impl Recording {
 
     /// The report of a snapshot, with all its sites, the largest first.
     pub fn report(&self, moment: Moment) -> Result<Report, RecordingError> {
+        Ok(self.report_and_ids(moment)?.0)
+    }
+
+    /// The same, and the ids of its sites.
+    pub(super) fn report_and_ids(
+        &self,
+        moment: Moment,
+    ) -> Result<(Report, Vec<i64>), RecordingError> {
         let found = self.connection.query_row(
             "SELECT segment, report FROM snapshots WHERE id = ?",
             [moment.id],
@@ -128,15 +136,17 @@ impl Recording {
         let mut report: Report = serde_json::from_slice(&unpack(&report)?)
             .map_err(|_| RecordingError::Damaged("a report cannot be read"))?;
         let segment = self.segment(segment, moment.id)?;
-        let sites = segment.present().map(|(id, row)| self.site(id, row));
-        report.sites = sites.collect::<Result<_, _>>()?;
-        report
-            .sites
-            .sort_by_key(|site| std::cmp::Reverse((site.kind == "allocation", site.live_bytes)));
-        for (place, site) in report.sites.iter_mut().enumerate() {
+        let sites = segment.present().map(|(id, row)| Ok((self.site(id, row)?, id)));
+        let mut sites = sites.collect::<Result<Vec<_>, RecordingError>>()?;
+        sites.sort_by_key(|(site, _)| {
+            std::cmp::Reverse((site.kind == "allocation", site.live_bytes))
+        });
+        for (place, (site, _)) in sites.iter_mut().enumerate() {
             site.rank = place + 1;
         }
-        Ok(report)
+        let (sites, ids) = sites.into_iter().unzip();
+        report.sites = sites;
+        Ok((report, ids))
     }
 
     /// A segment, up to a snapshot.

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use super::RecordingError;
 use super::codec::{pack, put, put_signed, take, take_signed, unpack};
-use super::columns::{COLUMNS, PRESENT, Row};
+use super::columns::{COLUMNS, LIVE_BYTES, PRESENT, Row};
 
 /// No segment has more sites: more than any program has call sites, and few enough for memory.
 const MAX_SITES: usize = 4 << 20;
@@ -89,6 +89,12 @@ impl Segment {
         }
         self.snapshots += 1;
         Ok(())
+    }
+
+    /// What a site holds in the last snapshot: nothing when it is not in it.
+    pub(super) fn live_bytes(&self, site: i64) -> u64 {
+        let row = self.places.get(&site).map(|place| &self.rows[*place]);
+        row.filter(|row| row[PRESENT] == 1).map_or(0, |row| row[LIVE_BYTES] as u64)
     }
 
     /// The sites of the last snapshot and their rows.

@@ -174,6 +174,7 @@ pub fn build(input: ReportInput<'_>) -> Report {
         sites,
         sites_omitted: order.len() - shown,
         mappings,
+        timeline: None,
     }
 }
 
@@ -288,6 +289,7 @@ pub(super) fn site_section(rank: usize, site: &SiteSnapshot, stack: Stack, raw: 
         frames: frames.to_vec(),
         raw_frames: raw.then_some(stack.frames),
         go: site.go.map(|facts| go_site(site, &facts)),
+        history: Vec::new(),
     }
 }
 

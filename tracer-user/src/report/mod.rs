@@ -14,9 +14,11 @@ mod mappings;
 pub mod model;
 pub mod profile;
 mod proto;
+pub mod site_key;
 pub(crate) mod stacks;
 pub(crate) mod table;
 pub mod text;
+pub mod timeline;
 pub mod words;
 
 #[cfg(test)]

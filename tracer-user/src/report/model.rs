@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::timeline::Timeline;
 use super::words::{self, Word};
 
 /// The name and version of the contract.
@@ -40,6 +41,9 @@ pub struct Report {
     pub sites_omitted: usize,
     /// Sums over what was mapped; `null` without `--mappings`.
     pub mappings: Option<Mappings>,
+    /// What it held before, where that is known; for pages, not part of the contract.
+    #[serde(skip)]
+    pub timeline: Option<Timeline>,
 }
 
 impl Report {
@@ -301,6 +305,9 @@ pub struct Site {
     /// What a Go runtime's own profiler knows besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub go: Option<GoSite>,
+    /// Its live bytes at the moments of the report's timeline; empty when it has no line.
+    #[serde(skip)]
+    pub history: Vec<u64>,
 }
 
 /// A call site as a Go runtime's profiler has it at this instant. `live_*` of the site are those of the last finished collection.

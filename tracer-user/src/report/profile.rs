@@ -3,11 +3,12 @@
 //! In: the reports of a run, of one process or of several; or a file that [`super::import`] reads. Out: a [`Profile`], which every export is
 //! written from.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::build::Sort;
 use super::model::{Report, Site, TargetSection};
+use super::timeline::Timeline;
 use crate::symbolise::Frame;
 use crate::units::human_size;
 
@@ -82,6 +83,8 @@ pub struct ProfileSite {
     pub live_bytes_ci95: [u64; 2],
     /// Age of the oldest live block, where that is known.
     pub oldest_age_s: Option<f64>,
+    /// Its live bytes at the moments of its process's timeline; empty when it has no line.
+    pub history: Vec<u64>,
 }
 
 /// Call stacks of one process or of several.
@@ -89,6 +92,8 @@ pub struct ProfileSite {
 pub struct Profile {
     /// The processes.
     pub processes: Vec<TargetSection>,
+    /// What each of them held before, by its place; where nothing is known of that, there is none.
+    pub timelines: BTreeMap<usize, Timeline>,
     /// Their call sites, process by process.
     pub sites: Vec<ProfileSite>,
     /// The frames of all stacks.
@@ -118,6 +123,7 @@ impl Profile {
     fn add(&mut self, report: &Report) {
         let process = self.processes.len();
         self.processes.push(report.target.clone());
+        self.timelines.extend(report.timeline.clone().map(|timeline| (process, timeline)));
         for site in &report.sites {
             let frames = site.raw_frames.as_ref().unwrap_or(&site.frames);
             let stack = frames.iter().map(|frame| self.frames.intern(frame)).collect();
@@ -128,6 +134,7 @@ impl Profile {
                 amounts: amounts(site),
                 live_bytes_ci95: site.live_bytes_ci95,
                 oldest_age_s: site.oldest_age_s.filter(|_| site.live_count > 0),
+                history: site.history.clone(),
             });
         }
         self.end_ns = self.end_ns.max(unix_ns(&report.window.end));
@@ -193,6 +200,11 @@ fn amounts(site: &Site) -> Amounts {
         live_count: site.live_count,
         live_bytes: site.live_bytes,
     }
+}
+
+/// Milliseconds since 1970 of a report's time.
+pub(super) fn unix_ms(time: &str) -> i64 {
+    i64::try_from(unix_ns(time) / 1_000_000).unwrap_or(i64::MAX)
 }
 
 fn unix_ns(time: &str) -> u64 {

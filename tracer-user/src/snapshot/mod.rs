@@ -122,6 +122,7 @@ fn report(
         sites_omitted: sites.list.len() - shown.len(),
         sites: shown,
         mappings: None,
+        timeline: None,
     }
 }
 
@@ -179,6 +180,7 @@ fn section(rank: usize, site: &ProfileSite, named: Named, options: Options) -> S
         stack_end: named.end,
         frames: named.frames[named.runtime_frames..].to_vec(),
         raw_frames: options.raw.then_some(named.frames),
+        history: Vec::new(),
         go: Some(GoSite {
             now_bytes: site.now_bytes,
             now_count: site.now_count,

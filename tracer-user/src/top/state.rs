@@ -5,9 +5,10 @@
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::widgets::TableState;
 
-use super::trail::{SiteKey, Trails};
+use super::trail::Trails;
 use crate::report::Sort;
 use crate::report::model::{Report, Site};
+use crate::report::site_key::SiteKey;
 use crate::report::table::is_shown;
 
 /// Rows that a page key moves by.

@@ -3,32 +3,12 @@
 //! In: report after report. Out: the last values of a site's live bytes, oldest first.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasher as _;
 
-use foldhash::fast::FixedState;
-
-use crate::report::model::{Report, Site};
+use crate::report::model::Report;
+use crate::report::site_key::SiteKey;
 
 /// Values kept for each site.
 pub(super) const KEPT: usize = 60;
-
-/// Tells call sites apart, through all reports on a process: kind and stack. Names are no part of it where there are addresses, since they
-/// may come later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct SiteKey(u64);
-
-impl SiteKey {
-    pub(super) fn of(site: &Site) -> Self {
-        let frames = site.frames.iter().filter(|frame| !frame.inlined);
-        let stack: Vec<_> = frames
-            .map(|frame| {
-                let name = frame.module.is_none().then_some(&frame.function);
-                (&frame.module, frame.offset, name)
-            })
-            .collect();
-        Self(FixedState::default().hash_one((site.kind, site.backing, &site.type_name, stack)))
-    }
-}
 
 /// The trails of all sites of a process.
 #[derive(Default)]

@@ -267,6 +267,7 @@ mod tests {
                 amounts: Amounts { live_bytes: *live_bytes, live_count: 1, ..Amounts::default() },
                 live_bytes_ci95: [*live_bytes; 2],
                 oldest_age_s: None,
+                history: Vec::new(),
             });
         }
         profile

@@ -7,14 +7,16 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::{Step, roots, steps};
+use crate::report::model::TargetSection;
 use crate::report::profile::{Profile, ProfileSite};
 use crate::report::stacks::own_index;
 use crate::report::text::printable;
+use crate::report::timeline::Timeline;
 use crate::units::{human_count, human_size};
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = include_str!("page/page.js");
+const SCRIPT: &str = concat!(include_str!("page/timeline.js"), include_str!("page/page.js"));
 
 /// What the script draws.
 #[derive(Serialize)]
@@ -24,6 +26,24 @@ struct Data {
     notices: Vec<String>,
     frames: Vec<Shown>,
     sites: Vec<Site>,
+    timelines: Vec<Line>,
+}
+
+/// What a process held, moment by moment.
+#[derive(Serialize)]
+struct Line {
+    process: usize,
+    name: String,
+    at: Vec<i64>,
+    live: Vec<u64>,
+    breaks: Vec<Break>,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Break {
+    first: usize,
+    why: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
@@ -43,6 +63,10 @@ struct Site {
     count: u64,
     allocated: u64,
     oldest: Option<f64>,
+    process: usize,
+    /// At the moments of the process's timeline.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    history: Vec<u64>,
 }
 
 pub(super) fn document(profile: &Profile) -> Vec<u8> {
@@ -56,10 +80,9 @@ pub(super) fn document(profile: &Profile) -> Vec<u8> {
 fn data(profile: &Profile) -> Data {
     let mut frames = Frames::default();
     let sites = profile.sites.iter().map(|site| frames.site(profile, site)).collect();
-    let names = profile.processes.iter().map(|process| match process.pid {
-        0 => printable(&process.comm),
-        pid => format!("{} (PID {pid})", printable(&process.comm)),
-    });
+    let names: Vec<String> = profile.processes.iter().map(process_name).collect();
+    let timelines = profile.timelines.iter();
+    let timelines = timelines.map(|(process, timeline)| line(*process, &names, timeline)).collect();
     let totals = profile.totals();
     let at = profile.time().map_or_else(String::new, |at| format!(", {at}"));
     let blocks = match totals.live_count {
@@ -67,11 +90,31 @@ fn data(profile: &Profile) -> Data {
         count => format!(" in {} blocks", human_count(count as f64)),
     };
     Data {
-        title: names.collect::<Vec<_>>().join(", "),
+        title: names.join(", "),
         summary: format!("live {}{blocks}{at}", human_size(totals.live_bytes as f64)),
         notices: profile.notices.clone(),
         frames: frames.list,
         sites,
+        timelines,
+    }
+}
+
+fn process_name(process: &TargetSection) -> String {
+    match process.pid {
+        0 => printable(&process.comm),
+        pid => format!("{} (PID {pid})", printable(&process.comm)),
+    }
+}
+
+fn line(process: usize, names: &[String], timeline: &Timeline) -> Line {
+    let breaks = timeline.breaks.iter();
+    Line {
+        process,
+        name: names.get(process).cloned().unwrap_or_default(),
+        at: timeline.at_ms.clone(),
+        live: timeline.live_bytes.clone(),
+        breaks: breaks.map(|at| Break { first: at.first, why: at.why.clone() }).collect(),
+        notes: timeline.notes.clone(),
     }
 }
 
@@ -96,6 +139,8 @@ impl Frames {
             count: site.amounts.live_count,
             allocated: site.amounts.allocated_bytes,
             oldest: site.oldest_age_s,
+            process: site.process,
+            history: site.history.clone(),
         }
     }
 

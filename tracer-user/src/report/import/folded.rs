@@ -54,6 +54,7 @@ fn site(live_bytes: u64, stack: Vec<FrameId>) -> ProfileSite {
         amounts: Amounts { live_bytes, ..Amounts::default() },
         live_bytes_ci95: [live_bytes; 2],
         oldest_age_s: None,
+        history: Vec::new(),
     }
 }
 

@@ -240,6 +240,7 @@ impl<'s> Reader<'s> {
                 amounts: Amounts::default(),
                 live_bytes_ci95: [0; 2],
                 oldest_age_s: None,
+                history: Vec::new(),
             });
         }
         index

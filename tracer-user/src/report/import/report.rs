@@ -47,6 +47,7 @@ pub fn report(profile: &Profile, file: &str, options: Options) -> Report {
         sites,
         sites_omitted,
         mappings: mappings(profile, mappings_omitted),
+        timeline: profile.timelines.get(&0).cloned(),
     }
 }
 
@@ -136,5 +137,6 @@ fn section(profile: &Profile, rank: usize, site: &ProfileSite) -> Site {
         frames: profile.stack(site).cloned().collect(),
         raw_frames: None,
         go: None,
+        history: Vec::new(),
     }
 }

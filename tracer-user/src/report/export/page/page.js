@@ -1,9 +1,7 @@
 // The page of a report: a flame graph and a table of the same call sites.
 //
-// In: the element `data`, {title, summary, notices, frames: [{name, file, line}], sites: [{stack, live, count, allocated, oldest}]},
-// stacks root first. Names come from the program that was traced: they are shown as text, never as markup.
-"use strict";
-
+// In: the element `data`, {title, summary, notices, frames: [{name, file, line}], sites: [{stack, live, count, allocated, oldest, process,
+// history}], timelines}, stacks root first. Names come from the program that was traced: they are shown as text, never as markup.
 const ROW_PX = 20;
 /** Narrower frames are not drawn: nobody could see them. */
 const MIN_WIDTH_PX = 1;
@@ -13,7 +11,7 @@ const MAX_ROWS_OF_TABLE = 500;
 
 const byId = (id) => document.getElementById(id);
 const data = JSON.parse(byId("data").textContent);
-const state = { metric: "live", direction: "flame", query: null, focus: null };
+const state = { metric: "live", direction: "flame", query: null, focus: null, chosen: null };
 
 function bytes(value) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -66,7 +64,7 @@ function grow() {
 const isMatched = (name, file) => state.query !== null && (state.query.test(name) || state.query.test(file || ""));
 
 /** Names, root first; they find a node again in a tree that was grown anew. */
-function path(node) {
+function namesTo(node) {
   const names = [];
   for (let at = node; at.parent; at = at.parent) names.unshift(at.name);
   return names;
@@ -132,7 +130,7 @@ function drawFrame({ node, start, width, outside }, rows, root) {
   frame.title = `${node.name}: ${shown(node.value)}, ${share} %`;
   frame.dataset.name = node.name;
   frame.dataset.value = node.value;
-  frame.addEventListener("click", () => zoom(path(node)));
+  frame.addEventListener("click", () => zoom(namesTo(node)));
   frame.addEventListener("pointerenter", () => { byId("detail").textContent = frame.title; });
   return frame;
 }
@@ -158,7 +156,16 @@ function drawSite(site, index) {
   where.textContent = place(own);
   name.append(where);
   row.classList.toggle("matched", site.stack.some((id) => isMatched(data.frames[id].name, data.frames[id].file)));
-  row.addEventListener("click", () => zoom(site.stack.map((id) => data.frames[id].name)));
+  const line = lineOf(site);
+  if (line) name.prepend(trend(line, site.history));
+  row.classList.toggle("chosen", site === state.chosen);
+  row.addEventListener("pointerenter", () => drawSiteLine(site));
+  row.addEventListener("pointerleave", () => drawSiteLine(state.chosen));
+  row.addEventListener("click", () => {
+    state.chosen = site;
+    drawSiteLine(site);
+    zoom(site.stack.map((id) => data.frames[id].name));
+  });
   return row;
 }
 
@@ -222,8 +229,15 @@ function start() {
     const isDark = theme.theme ? theme.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     theme.theme = isDark ? "light" : "dark";
   });
-  addEventListener("keydown", (event) => { if (event.key === "Escape") zoom(null); });
+  addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    state.chosen = null;
+    drawSiteLine(null);
+    zoom(null);
+  });
   addEventListener("resize", draw);
+  drawTimelines();
+  drawSiteLine(null);
   draw();
 }
 
