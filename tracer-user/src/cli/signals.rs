@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::SignalsInfo;
@@ -24,16 +25,19 @@ use crate::trace::progress::UserSignal;
 /// Added to a signal's number for the status of a process that it ended.
 const ENDED_BY: i32 = 128;
 
+/// How long outlive may take to end when it is asked to a second time.
+const SOON: Duration = Duration::from_secs(1);
+
 /// Whom a signal is for.
 #[derive(Debug, Default)]
 enum Taker {
     /// Nobody: it ends outlive at once.
     #[default]
     Nobody,
-    /// A run, which then ends with its last report; once it was asked, the next one ends outlive at once.
-    Run { sender: UnboundedSender<UserSignal>, is_asked: bool },
+    /// A run, which then ends with its last report; the second time, with what of it there is, and that soon.
+    Run { sender: UnboundedSender<UserSignal>, asked: u32 },
     /// The program that outlive runs, while it does; then outlive, as above. Until there is one, a signal ends outlive at once.
-    Program { sender: UnboundedSender<UserSignal>, pid: Option<Pid>, is_asked: bool },
+    Program { sender: UnboundedSender<UserSignal>, pid: Option<Pid>, asked: u32 },
 }
 
 /// Hears signals until outlive ends.
@@ -53,7 +57,7 @@ impl Signals {
     /// Begins to hear those that are for the program that outlive runs.
     pub(super) fn hear_for_program() -> Result<(Self, UnboundedReceiver<UserSignal>), Fault> {
         let (sender, receiver) = unbounded_channel();
-        let taker = Taker::Program { sender, pid: None, is_asked: false };
+        let taker = Taker::Program { sender, pid: None, asked: 0 };
         let all = [SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2];
         Ok((Self::hear_these(all, taker)?, receiver))
     }
@@ -73,7 +77,7 @@ impl Signals {
     /// From now on the first one is for a run, which ends with its report.
     pub(super) fn end_well(&self) -> UnboundedReceiver<UserSignal> {
         let (sender, receiver) = unbounded_channel();
-        *self.lock() = Taker::Run { sender, is_asked: false };
+        *self.lock() = Taker::Run { sender, asked: 0 };
         receiver
     }
 
@@ -88,11 +92,11 @@ impl Signals {
         let signal = origin.signal;
         match &mut *self.lock() {
             Taker::Nobody => end_at_once(signal, "there is nothing to report"),
-            Taker::Run { sender, is_asked } => ask(sender, is_asked, signal),
-            Taker::Program { sender, pid, is_asked } => {
+            Taker::Run { sender, asked } => ask(sender, asked, signal),
+            Taker::Program { sender, pid, asked } => {
                 let Some(pid) = pid else { end_at_once(signal, "the program does not run yet") };
                 if !successor::is_running(*pid) {
-                    ask(sender, is_asked, signal);
+                    ask(sender, asked, signal);
                 } else if !is_from_keyboard(origin) {
                     send(sender, UserSignal::HandOn(signal));
                 }
@@ -106,12 +110,22 @@ impl Signals {
 }
 
 /// A terminal that goes away may say so several times: that is no second wish.
-fn ask(sender: &UnboundedSender<UserSignal>, is_asked: &mut bool, signal: i32) {
-    if *is_asked && signal != SIGHUP {
-        end_at_once(signal, "it was asked to end a second time, and the report is not complete");
+fn ask(sender: &UnboundedSender<UserSignal>, asked: &mut u32, signal: i32) {
+    const WHY: &str = "it was asked to a second time, and the report is not complete";
+    if signal != SIGHUP || *asked == 0 {
+        *asked += 1;
     }
-    *is_asked = true;
-    send(sender, UserSignal::Finish);
+    match *asked {
+        1 => send(sender, UserSignal::Finish),
+        2 if !sender.is_closed() => {
+            send(sender, UserSignal::Finish);
+            thread::spawn(move || {
+                thread::sleep(SOON);
+                end_at_once(signal, WHY);
+            });
+        }
+        _ => end_at_once(signal, WHY),
+    }
 }
 
 fn send(sender: &UnboundedSender<UserSignal>, signal: UserSignal) {

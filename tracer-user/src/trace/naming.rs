@@ -19,44 +19,70 @@ const POLL: Duration = Duration::from_millis(10);
 /// How long a last report waits for servers with debug information; any other waits for none.
 const FETCH_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The signals of a run that ends.
+/// How long names are looked up when the user has asked for the end meanwhile.
+const GRACE: Duration = Duration::from_millis(300);
+
+/// The signals of a run.
 pub(super) struct Signals<'a> {
     /// What comes.
-    pub(super) receiver: &'a mut UnboundedReceiver<UserSignal>,
+    pub(super) receiver: UnboundedReceiver<UserSignal>,
     /// Takes what is for the traced program.
-    pub(super) hand_on: &'a mut dyn FnMut(i32),
+    pub(super) hand_on: &'a mut (dyn FnMut(i32) + Send),
+    /// When the user asked for the end, while a report was made.
+    asked: Option<Instant>,
 }
 
-/// How long to wait for servers.
-pub(super) enum Patience<'a> {
-    /// Not at all: the next report will have what they send.
-    None,
-    /// Until then, or until the user wants the end.
-    Until(Instant, Signals<'a>),
-    /// The user wants the report as it is.
-    Ended,
-}
-
-impl<'a> Patience<'a> {
-    /// That of a last report.
-    pub(super) fn last(signals: Signals<'a>) -> Self {
-        Self::Until(Instant::now() + FETCH_PATIENCE, signals)
+impl<'a> Signals<'a> {
+    pub(super) fn new(
+        receiver: UnboundedReceiver<UserSignal>,
+        hand_on: &'a mut (dyn FnMut(i32) + Send),
+    ) -> Self {
+        Self { receiver, hand_on, asked: None }
     }
 
-    /// Hears what the user wants.
+    /// Whether the user asked for the end while a report was made.
+    pub(super) fn ask_for_end(&self) -> bool {
+        self.asked.is_some()
+    }
+
     fn hear(&mut self) {
-        while let Self::Until(_, signals) = self
-            && let Ok(signal) = signals.receiver.try_recv()
-        {
+        while let Ok(signal) = self.receiver.try_recv() {
             match signal {
-                UserSignal::HandOn(signal) => (signals.hand_on)(signal),
-                UserSignal::Finish => *self = Self::Ended,
+                UserSignal::HandOn(signal) => (self.hand_on)(signal),
+                UserSignal::Finish => {
+                    self.asked.get_or_insert_with(Instant::now);
+                }
             }
         }
     }
+}
+
+/// How long to wait for names: until the user asks for the end, and a moment longer.
+pub(super) struct Patience<'p, 's> {
+    /// Servers are waited for until then; if the next report will have what they send, not at all.
+    servers: Option<Instant>,
+    signals: &'p mut Signals<'s>,
+}
+
+impl<'p, 's> Patience<'p, 's> {
+    /// That of a report after which others come.
+    pub(super) fn between(signals: &'p mut Signals<'s>) -> Self {
+        Self { servers: None, signals }
+    }
+
+    /// That of a last report. To ask for the end of the run was not to ask for the end of this.
+    pub(super) fn last(signals: &'p mut Signals<'s>) -> Self {
+        signals.asked = None;
+        Self { servers: Some(Instant::now() + FETCH_PATIENCE), signals }
+    }
+
+    fn is_over_for_servers(&self) -> bool {
+        let is_awaited = self.servers.is_some_and(|until| Instant::now() < until);
+        !is_awaited || self.signals.ask_for_end()
+    }
 
     fn is_over(&self) -> bool {
-        !matches!(self, Self::Until(instant, _) if *instant > Instant::now())
+        self.signals.asked.is_some_and(|asked| asked.elapsed() >= GRACE)
     }
 }
 
@@ -79,19 +105,19 @@ impl Session {
         &mut self,
         pid: Pid,
         stack_ids: &[u64],
-        patience: &mut Patience<'_>,
+        patience: &mut Patience<'_, '_>,
         listener: &mut Listener<'_>,
     ) -> Result<Named, Fault> {
         let mut named = self.want_names(pid, stack_ids);
         let total = self.symboliser.missing();
         while self.symboliser.advance(POLL) {
             self.drain_batch();
-            patience.hear();
-            if matches!(patience, Patience::Ended) {
+            patience.signals.hear();
+            if patience.is_over() {
                 named.given_up = self.symboliser.give_up();
                 break;
             }
-            if self.symboliser.is_fetching() && patience.is_over() {
+            if self.symboliser.is_fetching() && patience.is_over_for_servers() {
                 self.symboliser.stop_waiting();
             }
             let done = total.saturating_sub(self.symboliser.missing());

@@ -29,7 +29,7 @@ impl Session {
     pub(super) async fn end(
         &mut self,
         pid: Pid,
-        signals: Signals<'_>,
+        signals: &mut Signals<'_>,
         listener: &mut Listener<'_>,
     ) -> Result<ControlFlow<()>, Fault> {
         self.drain();
@@ -45,28 +45,29 @@ impl Session {
     pub(super) async fn close(
         &mut self,
         pid: Pid,
-        signals: Signals<'_>,
+        signals: &mut Signals<'_>,
         listener: &mut Listener<'_>,
     ) -> Result<ControlFlow<()>, Fault> {
         self.drain();
         let is_last = self.processes.len() == 1;
         // While others are traced, their signals and reports are not kept waiting.
-        let mut patience = if is_last { Patience::last(signals) } else { Patience::None };
+        let mut patience =
+            if is_last { Patience::last(signals) } else { Patience::between(signals) };
         let report = Box::new(self.report(pid, &mut patience, listener).await?);
         self.processes.remove(&pid);
         self.kernel.forget(pid);
         listener(Progress::Report { report, last: true })
     }
 
-    /// Reports on every process; with the signals of the run when it ends, and these reports are the last.
+    /// Reports on every process; `last` when the run ends.
     pub(super) async fn report_running(
         &mut self,
-        signals: Option<Signals<'_>>,
+        last: bool,
+        signals: &mut Signals<'_>,
         listener: &mut Listener<'_>,
     ) -> Result<ControlFlow<()>, Fault> {
         let running: Vec<Pid> = self.processes.keys().copied().collect();
-        let last = signals.is_some();
-        let mut patience = signals.map_or(Patience::None, Patience::last);
+        let mut patience = if last { Patience::last(signals) } else { Patience::between(signals) };
         for pid in running {
             let report = Box::new(self.report(pid, &mut patience, listener).await?);
             if listener(Progress::Report { report, last })?.is_break() {
@@ -79,7 +80,7 @@ impl Session {
     async fn report(
         &mut self,
         pid: Pid,
-        patience: &mut Patience<'_>,
+        patience: &mut Patience<'_, '_>,
         listener: &mut Listener<'_>,
     ) -> Result<Report, Fault> {
         let end = SystemTime::now();

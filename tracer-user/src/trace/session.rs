@@ -174,7 +174,7 @@ impl Session {
     /// the listener before it returns. Probes are released before the last symbols are looked up.
     pub async fn run(
         &mut self,
-        mut signals: tokio::sync::mpsc::UnboundedReceiver<UserSignal>,
+        signals: tokio::sync::mpsc::UnboundedReceiver<UserSignal>,
         hand_on: &mut (dyn FnMut(i32) + Send),
         listener: &mut Listener<'_>,
     ) -> Result<(), Fault> {
@@ -193,17 +193,17 @@ impl Session {
         let interval = self.options.interval.unwrap_or(Duration::from_secs(u64::MAX / 4));
         let first_report = Instant::now().checked_add(interval);
         let mut next_report = first_report;
-        loop {
+        let mut signals = Signals::new(signals, hand_on);
+        while !signals.ask_for_end() {
             tokio::select! {
                 biased;
-                signal = signals.recv() => match signal {
-                    Some(UserSignal::HandOn(signal)) => hand_on(signal),
+                signal = signals.receiver.recv() => match signal {
+                    Some(UserSignal::HandOn(signal)) => (signals.hand_on)(signal),
                     Some(UserSignal::Finish) | None => break,
                 },
                 () = sleep_until(deadline) => break,
                 Some(pid) = ended.recv() => {
-                    let signals = Signals { receiver: &mut signals, hand_on };
-                    if self.end(pid, signals, listener).await?.is_break() {
+                    if self.end(pid, &mut signals, listener).await?.is_break() {
                         break;
                     }
                     if self.processes.is_empty() {
@@ -212,7 +212,7 @@ impl Session {
                 }
                 () = sleep_until(next_report) => {
                     self.drain();
-                    if self.report_running(None, listener).await?.is_break() {
+                    if self.report_running(false, &mut signals, listener).await?.is_break() {
                         break;
                     }
                     next_report = Instant::now().checked_add(interval);
@@ -230,8 +230,7 @@ impl Session {
                 self.next_look = Instant::now() + LOOK;
                 let ControlFlow::Continue(given_up) = self.govern(listener)? else { return Ok(()) };
                 for pid in given_up {
-                    let signals = Signals { receiver: &mut signals, hand_on };
-                    if self.close(pid, signals, listener).await?.is_break() {
+                    if self.close(pid, &mut signals, listener).await?.is_break() {
                         return Ok(());
                     }
                 }
@@ -245,8 +244,7 @@ impl Session {
         release(processes.values_mut().flat_map(|process| process.detach(kernel)).collect());
         // Events between the last look and the detaching belong to the window.
         self.drain();
-        let signals = Signals { receiver: &mut signals, hand_on };
-        self.report_running(Some(signals), listener).await.map(|_| ())
+        self.report_running(true, &mut signals, listener).await.map(|_| ())
     }
 
     fn tell_loaded(&mut self, listener: &mut Listener<'_>) -> Result<(), Fault> {
