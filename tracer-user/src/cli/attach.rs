@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use crate::cli::Outcome;
 use crate::cli::args::{Attach, Global, Trace};
-use crate::cli::naming_bar::NamingBar;
+use crate::cli::bar::Bar;
 use crate::cli::output::Output;
 use crate::cli::say::say;
 use crate::cli::signals::Signals;
@@ -38,6 +38,7 @@ pub(super) fn attach(arguments: &Attach, global: &Global) -> Result<Outcome, Fau
     let mut lost = 0;
     runtime()?.block_on(async {
         let mut session = Session::open(options)?;
+        show_preparing(&mut session, global);
         for target in targets {
             let pid = target.pid;
             session.admit(target)?;
@@ -50,13 +51,27 @@ pub(super) fn attach(arguments: &Attach, global: &Global) -> Result<Outcome, Fau
     Ok(Outcome::Own(status(trace, lost)))
 }
 
+/// Shows how far the tables are by which stacks will be walked.
+pub(super) fn show_preparing(session: &mut Session, global: &Global) {
+    let mut bar = Bar::default();
+    if !global.quiet {
+        session.tell_preparing(Box::new(move |done, total| {
+            if done < total {
+                bar.show("reading unwind information", done as u64, total as u64);
+            } else {
+                bar.clear();
+            }
+        }));
+    }
+}
+
 /// Prints what a run tells: progress to standard error, reports to the output.
 pub(super) fn listener<'a>(
     output: &'a mut Output,
     global: &'a Global,
     lost: &'a mut u64,
 ) -> impl FnMut(Progress<'_>) -> Result<ControlFlow<()>, Fault> + 'a {
-    let mut bar = NamingBar::default();
+    let mut bar = Bar::default();
     move |progress| match progress {
         Progress::Tracing { target, source } => {
             let by = match source {
@@ -81,7 +96,8 @@ pub(super) fn listener<'a>(
         }
         Progress::Naming { done, total, fetching } => {
             if !global.quiet {
-                bar.show(done, total, fetching);
+                let what = if fetching { "fetching debug information" } else { "naming addresses" };
+                bar.show(what, done as u64, total as u64);
             }
             Ok(ControlFlow::Continue(()))
         }

@@ -2,12 +2,12 @@
 
 pub mod args;
 mod attach;
+mod bar;
 mod diff;
 mod format;
 mod goroutines;
 mod manual;
 mod moment;
-mod naming_bar;
 mod output;
 mod record;
 mod recorder;

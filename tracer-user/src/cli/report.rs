@@ -1,11 +1,12 @@
 //! `outlive report`: what a file holds, as a report or in another format.
 
 use std::fs::File;
-use std::io::stdin;
+use std::io::{self, Read, stdin};
 use std::path::Path;
 
 use crate::cli::Outcome;
 use crate::cli::args::{Global, ReportFile};
+use crate::cli::bar::Bar;
 use crate::cli::format::Format;
 use crate::cli::moment::{Detail, RecordedMoment};
 use crate::cli::output::Output;
@@ -58,7 +59,8 @@ pub(super) fn read(path: &Path) -> Result<Profile, Fault> {
     let profile = if path == Path::new("-") {
         import::read(stdin().lock(), &name)
     } else {
-        File::open(path).map_err(ImportError::from).and_then(|file| import::read(file, &name))
+        let file = File::open(path).map_err(ImportError::from);
+        file.and_then(|file| import::read(Watched::new(file), &name))
     };
     profile.map_err(|error| {
         let remedy = match error {
@@ -72,6 +74,33 @@ pub(super) fn read(path: &Path) -> Result<Profile, Fault> {
         };
         Fault::new(Status::Failed, format!("cannot report {name}"), error.to_string(), remedy)
     })
+}
+
+/// A file that shows how much of it has been read.
+struct Watched {
+    file: File,
+    bytes: u64,
+    read: u64,
+    bar: Bar,
+}
+
+impl Watched {
+    fn new(file: File) -> Self {
+        let bytes = file.metadata().map_or(0, |data| data.len());
+        Self { file, bytes, read: 0, bar: Bar::default() }
+    }
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.read += count as u64;
+        match count {
+            0 => self.bar.clear(),
+            _ => self.bar.show("reading", self.read, self.bytes),
+        }
+        Ok(count)
+    }
 }
 
 /// What people call a file.

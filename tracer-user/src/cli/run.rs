@@ -2,7 +2,7 @@
 
 use crate::cli::Outcome;
 use crate::cli::args::{Global, Run};
-use crate::cli::attach::{listener, runtime, status};
+use crate::cli::attach::{listener, runtime, show_preparing, status};
 use crate::cli::output::Output;
 use crate::cli::signals::Signals;
 use crate::fault::{Fault, Status};
@@ -27,6 +27,7 @@ pub(super) fn run(arguments: &Run, global: &Global) -> Result<Outcome, Fault> {
     let pid = runtime()?.block_on(async {
         let (signals, received) = Signals::hear_for_program()?;
         let mut session = Session::open(options)?;
+        show_preparing(&mut session, global);
         let pid = start::start(&mut session, program, rest, |pid| signals.are_for(pid))?;
         let mut hand_on = |signal| {
             if let Err(error) = send_signal(pid.0, signal) {

@@ -33,6 +33,7 @@ use crate::trace::hooks::Source;
 use crate::trace::options::TraceOptions;
 use crate::trace::places::Places;
 use crate::trace::planning::{PlannedAllocator, PlannedModule, PlannedSampler, Tables};
+use crate::trace::progress::PreparingListener;
 use crate::trace::unwinding::UnwindTables;
 
 /// Programs, maps, links.
@@ -127,6 +128,11 @@ impl Kernel {
     pub fn forget(&mut self, pid: Pid) {
         self.forget_live(pid);
         self.places.forget(pid);
+    }
+
+    /// Has it told how far unwind tables are.
+    pub fn tell_preparing(&mut self, listener: PreparingListener) {
+        self.unwind.listener = Some(listener);
     }
 
     /// Makes the stacks of an admitted process walkable as it is mapped now; false when some of its code did not find

@@ -51,6 +51,9 @@ pub enum Progress<'a> {
 /// Where progress goes. It ends the run with an error, or by a break when nobody wants to hear more.
 pub type Listener<'a> = dyn FnMut(Progress<'_>) -> Result<ControlFlow<()>, Fault> + 'a;
 
+/// Told how many files of how many have their unwind tables.
+pub type PreparingListener = Box<dyn FnMut(usize, usize)>;
+
 /// What ends a run from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserSignal {

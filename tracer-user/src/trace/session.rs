@@ -23,7 +23,7 @@ use crate::trace::kernel::Kernel;
 use crate::trace::naming::Signals;
 use crate::trace::options::TraceOptions;
 use crate::trace::process::TracedProcess;
-use crate::trace::progress::{Listener, Progress, UserSignal};
+use crate::trace::progress::{Listener, PreparingListener, Progress, UserSignal};
 use crate::trace::stacks::Stacks;
 
 /// How often the ring buffer is looked at: kernel programs wake nobody before it fills up.
@@ -83,6 +83,11 @@ impl Session {
             children: Vec::new(),
             admitted: 0,
         })
+    }
+
+    /// Has it told how many files of how many have their unwind tables, whenever tables are made.
+    pub fn tell_preparing(&mut self, listener: PreparingListener) {
+        self.kernel.tell_preparing(listener);
     }
 
     /// Admits a process and attaches to the allocators it has by now; true when there was one.

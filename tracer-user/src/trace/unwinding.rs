@@ -18,6 +18,7 @@ use crate::sys::pod::{CodeMapEntry, RuleEntry};
 use crate::target::{AddressSpace, CodeLocation, ElfAddr, Module, ModuleId, ModuleTable, Pid};
 use crate::target::{VirtAddr, vdso};
 use crate::trace::kernel::unusable;
+use crate::trace::progress::PreparingListener;
 use crate::unwind::cache::TableCache;
 use crate::unwind::compile::{compile, compile_image};
 use crate::unwind::pack::{PackedTable, Rules, pack};
@@ -47,6 +48,8 @@ pub struct UnwindTables {
     cache: TableCache,
     /// Files whose tables did not fit.
     left_out: u32,
+    /// Told how far the tables of a process are.
+    pub listener: Option<PreparingListener>,
 }
 
 impl UnwindTables {
@@ -65,6 +68,7 @@ impl UnwindTables {
             numbers: Table::new(),
             cache: TableCache::of_user(),
             left_out: 0,
+            listener: None,
         })
     }
 
@@ -77,7 +81,11 @@ impl UnwindTables {
     ) -> Result<bool, Fault> {
         let mut code = CodeMap::EMPTY;
         let mut ranges = Vec::new();
+        let files = space.modules();
+        let total = files.iter().filter(|id| !self.numbers.contains_key(id)).count();
+        let first = self.files.len();
         for region in space.regions() {
+            self.tell(self.files.len() - first, total);
             let Some(module) = modules.get(region.module) else { continue };
             let Some(number) = self.number(region.module, module)? else { continue };
             let Some(file) = self.file(number) else { continue };
@@ -90,12 +98,19 @@ impl UnwindTables {
                 file: number,
             });
         }
+        self.tell(total, total);
         ranges.sort_by_key(|range| range.start);
         for (to, from) in code.ranges.iter_mut().zip(&ranges) {
             *to = *from;
         }
         self.code_maps.insert(pid.0, CodeMapEntry(code), 0).map_err(unusable)?;
         Ok(ranges.len() <= MAX_CODE_RANGES && self.left_out == 0)
+    }
+
+    fn tell(&mut self, done: usize, total: usize) {
+        if let Some(listener) = &mut self.listener {
+            listener(done, total);
+        }
     }
 
     /// Forgets the code of a process.
@@ -171,6 +186,7 @@ impl UnwindTables {
         if let Some(table) = self.cache.load(build_id) {
             return Some(table);
         }
+        tracing::debug!("reads the unwind information of {}", module.path.display());
         let table = pack(&compile(file))?;
         self.cache.store(build_id, &table);
         Some(table)

@@ -1,6 +1,6 @@
-//! A progress bar while names are looked up, on standard error, when that is a terminal and it takes long enough to be seen.
+//! A progress bar for what may take long, on standard error, when that is a terminal and it takes long enough to be seen.
 //!
-//! In: how many addresses of how many are named. Out: cursor movements.
+//! In: what is done, and how much of it. Out: cursor movements.
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +12,14 @@ const TEMPLATE: &str = "outlive: {msg} [{bar:30}] {pos}/{len}";
 
 /// The bar, shown or not.
 #[derive(Default)]
-pub(super) struct NamingBar {
+pub(super) struct Bar {
     began: Option<Instant>,
     bar: Option<ProgressBar>,
 }
 
-impl NamingBar {
+impl Bar {
     /// Shows how far it has come.
-    pub(super) fn show(&mut self, done: usize, total: usize, fetching: bool) {
+    pub(super) fn show(&mut self, what: &'static str, done: u64, total: u64) {
         let began = *self.began.get_or_insert_with(Instant::now);
         if began.elapsed() < UNSEEN {
             return;
@@ -32,9 +32,9 @@ impl NamingBar {
                 Err(_) => bar,
             }
         });
-        bar.set_message(if fetching { "fetching debug information" } else { "naming addresses" });
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
+        bar.set_message(what);
+        bar.set_length(total);
+        bar.set_position(done);
     }
 
     /// Takes the bar away.
