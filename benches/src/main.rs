@@ -14,6 +14,8 @@ mod loads;
 mod overhead;
 mod pairs;
 mod program;
+mod recording;
+mod simulated;
 mod stacks;
 mod symbols;
 mod table;
@@ -51,6 +53,19 @@ enum Benchmark {
     Symbols(Symbols),
     /// The slowdown that outlive estimates beside the one that is measured
     Estimate(OfOutlive),
+    /// The size of a recording of four weeks, and how long it takes to write and to read
+    Recording(OfLibrary),
+}
+
+/// A benchmark of parts of outlive, without its binary.
+#[derive(clap::Args)]
+struct OfLibrary {
+    /// A directory for what is written
+    #[arg(long, value_name = "DIR", default_value = "target/benches")]
+    work: PathBuf,
+    /// Write the results to this page, too
+    #[arg(long, value_name = "FILE")]
+    document: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -132,6 +147,7 @@ fn main() -> ExitCode {
         Benchmark::Symbols(arguments) => time_naming(&arguments),
         Benchmark::Ledger(arguments) => measure_ledger(&arguments),
         Benchmark::Estimate(arguments) => compare_estimates(&arguments),
+        Benchmark::Recording(arguments) => measure_recording(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -190,6 +206,14 @@ fn compare_estimates(arguments: &OfOutlive) -> Result<()> {
     create(&arguments.work)?;
     let comparisons = estimate::measure(&arguments.outlive, &arguments.work)?;
     let page = estimate::page(&comparisons, &host::describe());
+    print!("{page}");
+    arguments.document.as_deref().map_or(Ok(()), |path| write(path, &page))
+}
+
+fn measure_recording(arguments: &OfLibrary) -> Result<()> {
+    create(&arguments.work)?;
+    let results = recording::measure(&arguments.work)?;
+    let page = recording::page(results, &host::describe());
     print!("{page}");
     arguments.document.as_deref().map_or(Ok(()), |path| write(path, &page))
 }

@@ -198,6 +198,35 @@ fn speedscope_has_a_profile_for_each_number() {
     );
 }
 
+/// The names and numbers are on a canvas but in one of its views, which is a table.
+#[test]
+fn the_viewer_of_speedscope_shows_what_was_traced() {
+    let exported = traced("speedscope", "heap.speedscope.json");
+    // What its own command line makes of a file.
+    let script = exported.file.with_extension("js");
+    let loads = format!("speedscope.loadFileFromBase64('heap', btoa({:?}))", exported.text());
+    fs::write(&script, loads).expect("a file");
+    let viewer = target_folder().join("tools/speedscope/package/dist/release/index.html");
+    let viewer = viewer.canonicalize().expect("the viewer of speedscope was fetched");
+    let address = format!("{}#localProfilePath={}", viewer.display(), script.display());
+    let mut page = Page::open(Path::new(&address));
+    page.await_true("document.body.innerText.includes('Sandwich')");
+    page.click("[...document.querySelectorAll('div')].filter((d) => d.innerText?.endsWith('Sandwich') && d.children.length < 2).pop()");
+    page.await_true("document.body.innerText.includes('hold_many')");
+    let text = page.text("document.body.innerText");
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let text = words.join(" ");
+    // Total, own, function.
+    for row in [
+        "976.56 KB (59%) 976.56 KB (59%) hold_big",
+        "585.94 KB (35%) 585.94 KB (35%) hold_late",
+        "97.66 KB (5.9%) 97.66 KB (5.9%) hold_many",
+        "1.62 MB (100%) 0 B (<0.01%) main",
+    ] {
+        assert!(text.contains(row), "{row}: {text}");
+    }
+}
+
 /// The value that a frame of the page shows.
 fn frame(name: &str) -> String {
     format!("[...document.querySelectorAll('.frame')].find((f) => f.dataset.name === {name:?})")

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use anyhow::Result;
 
 use crate::failure::OrFail as _;
-use crate::{go_toolchains, host, peers, process, product, progress, workspace};
+use crate::{go_toolchains, host, peers, process, product, progress, setup, workspace};
 
 /// A benchmark.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -28,13 +28,20 @@ pub(crate) enum Benchmark {
     Ledger,
     /// The slowdown that outlive estimates beside the one that is measured
     Estimate,
+    /// The size of a recording of four weeks, and how long it takes to write and to read
+    Recording,
 }
 
 /// Runs a benchmark.
 pub(crate) fn bench(benchmark: Benchmark, rounds: u32) -> Result<()> {
-    host::require_root("the benchmark cannot run", "cargo xtask bench as root")?;
-    host::require_c_compiler("the benchmark")?;
-    product::build()?;
+    let is_traced = !matches!(benchmark, Benchmark::Recording);
+    if is_traced {
+        host::require_root("the benchmark cannot run", "cargo xtask bench as root")?;
+        host::require_c_compiler("the benchmark")?;
+        product::build()?;
+    } else {
+        setup::setup()?;
+    }
     let mut cargo = process::cargo(&["run", "--quiet", "--release", "-p", "outlive-benches", "--"]);
     let page = match benchmark {
         Benchmark::Overhead => {
@@ -66,8 +73,14 @@ pub(crate) fn bench(benchmark: Benchmark, rounds: u32) -> Result<()> {
             cargo.arg("estimate");
             "docs/overhead.md"
         }
+        Benchmark::Recording => {
+            cargo.arg("recording");
+            "docs/recording-size.md"
+        }
     };
-    cargo.arg("--outlive").arg(workspace::outlive());
+    if is_traced {
+        cargo.arg("--outlive").arg(workspace::outlive());
+    }
     cargo.arg("--work").arg(workspace::target().join("benches"));
     cargo.arg("--document").arg(workspace::root().join(page));
     process::run(&mut cargo).or_fail("the benchmark failed", "see its message above")

@@ -26,6 +26,7 @@ mod source;
 mod suites;
 mod tally;
 mod toolchain;
+mod viewers;
 mod vm;
 mod workspace;
 mod wrapped;

@@ -11,13 +11,16 @@ use serde::Deserialize;
 use crate::failure::{self, OrFail as _, failure};
 use crate::tally::{Reader, Tally};
 use crate::{
-    debug_tools, go_toolchains, host, packages, process, product, progress, setup, workspace,
+    debug_tools, go_toolchains, host, packages, process, product, progress, setup, viewers,
+    workspace,
 };
 
 const UNIT: &str = "unit";
 const END_TO_END: &str = "e2e";
 /// The suite that takes tools of its own.
 const SYMBOLS: &str = "symbols";
+/// The suite that takes viewers of other tools.
+const FORMATS: &str = "formats";
 /// The suites that take releases of Go: workloads are built by them, profiles opened with their pprof.
 const GOLANG: [&str; 6] =
     ["golang", "golang_attach", "golang_goroutines", TORTURE, "pprof", "diff"];
@@ -116,6 +119,10 @@ fn prepare(suite: &str, extent: Extent) -> Result<Command> {
             }
         }
         SYMBOLS => debug_tools::fetch()?,
+        FORMATS => {
+            packages::fetch(suite)?;
+            viewers::fetch()?;
+        }
         _ => packages::fetch(suite)?,
     }
     Ok(cargo)
