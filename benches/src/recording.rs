@@ -119,12 +119,11 @@ fn read(file: &Path) -> Result<(u64, Times, Duration)> {
 pub(crate) fn page(results: Vec<Recorded>, host: &str) -> String {
     let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
     let ms = |time: Duration| format!("{:.0} ms", time.as_secs_f64() * 1e3);
-    let mut rows = String::new();
-    for mut case in results {
+    let row = |mut case: Recorded| {
         let sizes: Vec<String> = case.bytes.iter().map(|bytes| mib(*bytes)).collect();
         let fits = case.bytes.iter().all(|bytes| *bytes < MOST_BYTES);
         let verdict = if fits { "as wanted" } else { "**not as wanted**" };
-        rows += &format!(
+        format!(
             "| {} | {} | {verdict} | {} | {} | {} | {} | {} | {} |\n",
             case.what,
             sizes.join(" | "),
@@ -134,8 +133,9 @@ pub(crate) fn page(results: Vec<Recorded>, host: &str) -> String {
             ms(case.read.percentile(50)),
             ms(case.read.percentile(100)),
             ms(case.page),
-        );
-    }
+        )
+    };
+    let rows: String = results.into_iter().map(row).collect();
     format!(
         "# The size of recordings\n\n\
         Written by `cargo xtask bench recording`; all numbers come from one run of it.\n\n{host}.\n\n\

@@ -13,7 +13,7 @@ const FUNCTIONS: u64 = 5000;
 const MEAN_BYTES: f64 = 524_288.0;
 const AGE_CLASSES_S: [u64; 6] = [1, 10, 60, 600, 3600, 86_400];
 
-/// The same numbers each time (Steele, Lea, Flood: SplitMix64).
+/// The same numbers each time (Steele, Lea, Flood: `SplitMix64`).
 struct Random(u64);
 
 impl Random {
@@ -83,14 +83,14 @@ impl Simulated {
 
 /// A minute of a site that does something: few sites hold most, and what is allocated is mostly freed.
 fn work(site: &mut Site, number: u64, random: &mut Random) {
-    let size = 16 << (number % 12);
+    let block_bytes = 16 << (number % 12);
     let allocated = 1 + random.below(1_000_000 / (number + 1) + 10);
     let freed = random.below(2 * allocated).min(site.live_count + allocated);
     site.allocated_count += allocated;
-    site.allocated_bytes += allocated * size;
+    site.allocated_bytes += allocated * block_bytes;
     site.freed_count += freed;
     site.live_count = site.live_count + allocated - freed;
-    site.live_bytes = site.live_count * size;
+    site.live_bytes = site.live_count * block_bytes;
     let width = (1.96 * (site.live_bytes as f64 * MEAN_BYTES).sqrt()) as u64;
     site.live_bytes_ci95 = [site.live_bytes.saturating_sub(width), site.live_bytes + width];
     site.median_age_s = Some(random.below(600_000) as f64 / 1e3);

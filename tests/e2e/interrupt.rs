@@ -26,8 +26,7 @@ fn workload() -> Workload {
 
 fn report_in(file: &Path) -> Report {
     let document = fs::read_to_string(file).unwrap();
-    let value = serde_json::from_str(&document);
-    Report::new(value.unwrap_or_else(|error| panic!("{error}: {document}")), document)
+    Report::new(serde_json::from_str(&document).unwrap(), document)
 }
 
 /// Waits until no probe is left in a process.

@@ -255,7 +255,7 @@ fn it_ends_when_its_terminal_takes_nothing() {
     assert_eq!(workload.go().live_count, 1001);
 }
 
-/// The same numbers each time (Steele, Lea, Flood: SplitMix64).
+/// The same numbers each time (Steele, Lea, Flood: `SplitMix64`).
 struct Random(u64);
 
 impl Random {

@@ -184,7 +184,7 @@ mod tests {
         let report = course(10_000, 3333);
         let timeline = report.timeline.expect("a timeline");
         let moments = timeline.at_ms.len();
-        assert!(moments <= MAX_MOMENTS && moments >= MAX_MOMENTS / 2, "{moments}");
+        assert!((MAX_MOMENTS / 2..=MAX_MOMENTS).contains(&moments), "{moments}");
         assert!(timeline.live_bytes.contains(&(1 << 40)));
         assert!(timeline.at_ms.is_sorted());
         assert_eq!(report.sites[0].history.len(), moments);
