@@ -39,9 +39,10 @@ const ORDER: [&str; 22] = [
 ];
 
 /// Libraries that only some modules may name.
-const RESERVED: [(&str, &[&str]); 5] = [
+const RESERVED: [(&str, &[&str]); 6] = [
     ("rusqlite", &["recording"]),
     ("ratatui", &["top"]),
+    ("crossterm", &["top"]),
     ("aya", &["sys", "probes", "collector", "trace"]),
     ("aya_obj", &["sys", "probes", "collector", "trace"]),
     ("libc", &["sys", "probes"]),
