@@ -9,7 +9,10 @@ use crate::cli::output::Output;
 use crate::cli::report::{name, read};
 use crate::cli::say::say;
 use crate::fault::{Fault, Status};
-use crate::report::diff;
+use crate::report::{diff, export};
+
+const FOLDED: Format = Format::Document(export::Format::Folded);
+const FLAMEGRAPH: Format = Format::Document(export::Format::Flamegraph);
 
 /// Runs the command.
 pub(super) fn diff(arguments: &Diff, global: &Global) -> Result<Outcome, Fault> {
@@ -29,8 +32,8 @@ pub(super) fn diff(arguments: &Diff, global: &Global) -> Result<Outcome, Fault> 
     let mut output = Output::open(&written.output, written.force, written.format, global.color)?;
     let _or_reader_gone = output.put_made(&|format, layout| match format {
         Format::Json => diff::json(&report).into_bytes(),
-        Format::Folded => diff::folded(&before, &after).into_bytes(),
-        Format::Flamegraph => diff::flamegraph(&before, &after),
+        FOLDED => diff::folded(&before, &after).into_bytes(),
+        FLAMEGRAPH => diff::flamegraph(&before, &after),
         _ => diff::text::render(&report, layout).into_bytes(),
     })?;
     if let Some(limit) = arguments.fail_above
@@ -44,7 +47,7 @@ pub(super) fn diff(arguments: &Diff, global: &Global) -> Result<Outcome, Fault> 
 
 /// Fails for formats that have no form of a difference.
 fn require_difference(format: Format) -> Result<(), Fault> {
-    if matches!(format, Format::Text | Format::Json | Format::Folded | Format::Flamegraph) {
+    if matches!(format, Format::Text | Format::Json | FOLDED | FLAMEGRAPH) {
         return Ok(());
     }
     Err(Fault::new(

@@ -1,6 +1,7 @@
-//! The formats of reports, as words of the command line.
+//! The formats of reports, as words of the command line: text and JSON, and those of other tools.
 
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 
 use crate::fault::{Fault, Status};
 use crate::report::export;
@@ -9,26 +10,41 @@ use crate::report::export;
 const DEFAULT_TOP: usize = 10;
 
 /// A format of reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
-    /// Tables for people
+    /// Tables for people.
     Text,
-    /// One document a line
+    /// One document a line.
     Json,
-    /// For `go tool pprof`, Pyroscope, Parca: a gzipped protocol buffer
-    Pprof,
-    /// A stack a line with one number, for flame graphs
-    Folded,
-    /// A site a line, for spreadsheets
-    Csv,
-    /// For speedscope.app
-    Speedscope,
-    /// For the viewer of valgrind's DHAT
-    Dhat,
-    /// A picture (SVG) to search and zoom in a browser
-    Flamegraph,
-    /// A page to search and zoom in a browser, without a network
-    Html,
+    /// One document of all reports, for another tool.
+    Document(export::Format),
+}
+
+/// In the order in which they are listed.
+const ALL: [Format; 2 + export::Format::ALL.len()] = {
+    let mut all = [Format::Text; 2 + export::Format::ALL.len()];
+    all[1] = Format::Json;
+    let mut index = 0;
+    while index < export::Format::ALL.len() {
+        all[2 + index] = Format::Document(export::Format::ALL[index]);
+        index += 1;
+    }
+    all
+};
+
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Self] {
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let description = match self {
+            Self::Text => "Tables for people",
+            Self::Json => "One document a line",
+            Self::Document(format) => format.description(),
+        };
+        Some(PossibleValue::new(self.name()).help(description))
+    }
 }
 
 impl Format {
@@ -36,33 +52,16 @@ impl Format {
     pub(super) fn document(self) -> Option<export::Format> {
         match self {
             Self::Text | Self::Json => None,
-            Self::Pprof => Some(export::Format::Pprof),
-            Self::Folded => Some(export::Format::Folded),
-            Self::Csv => Some(export::Format::Csv),
-            Self::Speedscope => Some(export::Format::Speedscope),
-            Self::Dhat => Some(export::Format::Dhat),
-            Self::Flamegraph => Some(export::Format::Flamegraph),
-            Self::Html => Some(export::Format::Html),
+            Self::Document(format) => Some(format),
         }
     }
 
     /// The word on the command line.
-    pub(super) fn name(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
-    }
-
-    /// What a file in this format is usually called.
-    pub(super) fn usual_file(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Text => "report.txt",
-            Self::Json => "report.json",
-            Self::Pprof => "heap.pb.gz",
-            Self::Folded => "heap.folded",
-            Self::Csv => "heap.csv",
-            Self::Speedscope => "heap.speedscope.json",
-            Self::Dhat => "dhat-heap.json",
-            Self::Flamegraph => "heap.svg",
-            Self::Html => "heap.html",
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Document(format) => format.name(),
         }
     }
 
@@ -92,7 +91,7 @@ impl Format {
     /// Fails when a report is wanted every so often in a format that has one document.
     pub(super) fn require_no_interval(self, has_interval: bool) -> Result<(), Fault> {
         // A page has a timeline of them.
-        let has_room = self.document().is_none() || self == Self::Html;
+        let has_room = matches!(self.document(), None | Some(export::Format::Html));
         if has_room || !has_interval {
             return Ok(());
         }
@@ -109,20 +108,29 @@ impl Format {
 mod tests {
     use super::*;
 
+    const PPROF: Format = Format::Document(export::Format::Pprof);
+
+    #[test]
+    fn every_format_is_a_word_of_its_own() {
+        for format in ALL {
+            assert_eq!(Format::from_str(format.name(), false), Ok(format));
+        }
+    }
+
     #[test]
     fn tools_get_all_sites_and_people_the_largest() {
         assert_eq!(Format::Text.top(None), 10);
-        assert_eq!(Format::Pprof.top(None), usize::MAX);
+        assert_eq!(PPROF.top(None), usize::MAX);
         assert_eq!(Format::Text.top(Some(0)), usize::MAX);
-        assert_eq!(Format::Pprof.top(Some(3)), 3);
+        assert_eq!(PPROF.top(Some(3)), 3);
     }
 
     #[test]
     fn one_document_is_one_report() {
-        assert!(Format::Pprof.require_no_interval(true).is_err());
-        assert!(Format::Pprof.require_no_interval(false).is_ok());
+        assert!(PPROF.require_no_interval(true).is_err());
+        assert!(PPROF.require_no_interval(false).is_ok());
         assert!(Format::Json.require_no_interval(true).is_ok());
-        assert!(Format::Html.require_no_interval(true).is_ok());
-        assert!(Format::Pprof.require_plain("goroutines").is_err());
+        assert!(Format::Document(export::Format::Html).require_no_interval(true).is_ok());
+        assert!(PPROF.require_plain("goroutines").is_err());
     }
 }

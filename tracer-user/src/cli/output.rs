@@ -56,7 +56,7 @@ impl Output {
             }
             (Box::new(file), false)
         };
-        if is_terminal && format.document().is_some_and(export::Format::is_binary) {
+        if is_terminal && let Some(format) = format.document().filter(|format| format.is_binary()) {
             return Err(not_for_terminals(format));
         }
         let colour = colour.is_wanted(is_terminal);
@@ -82,7 +82,7 @@ impl Output {
         match self.format {
             Format::Text => self.put(text::render(&report, self.layout).as_bytes()),
             Format::Json => self.put(json::line(&report).as_bytes()),
-            _ => {
+            Format::Document(_) => {
                 let pid = report.target.pid;
                 tracing::debug!("a report of the page on {pid}");
                 if report.timeline.is_none() {
@@ -153,7 +153,7 @@ fn terminal_width() -> Option<usize> {
     crate::sys::terminal::columns()
 }
 
-fn not_for_terminals(format: Format) -> Fault {
+fn not_for_terminals(format: export::Format) -> Fault {
     Fault::new(
         Status::Usage,
         "cannot write the report to a terminal",

@@ -36,6 +36,56 @@ pub enum Format {
 }
 
 impl Format {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Pprof,
+        Self::Folded,
+        Self::Csv,
+        Self::Speedscope,
+        Self::Dhat,
+        Self::Flamegraph,
+        Self::Html,
+    ];
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pprof => "pprof",
+            Self::Folded => "folded",
+            Self::Csv => "csv",
+            Self::Speedscope => "speedscope",
+            Self::Dhat => "dhat",
+            Self::Flamegraph => "flamegraph",
+            Self::Html => "html",
+        }
+    }
+
+    /// What it is for.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Pprof => "For `go tool pprof`, Pyroscope, Parca: a gzipped protocol buffer",
+            Self::Folded => "A stack a line with one number, for flame graphs",
+            Self::Csv => "A site a line, for spreadsheets",
+            Self::Speedscope => "For speedscope.app",
+            Self::Dhat => "For the viewer of valgrind's DHAT",
+            Self::Flamegraph => "A picture (SVG) to search and zoom in a browser",
+            Self::Html => "A page to search and zoom in a browser, without a network",
+        }
+    }
+
+    /// What a file in this format is usually called.
+    pub fn usual_file(self) -> &'static str {
+        match self {
+            Self::Pprof => "heap.pb.gz",
+            Self::Folded => "heap.folded",
+            Self::Csv => "heap.csv",
+            Self::Speedscope => "heap.speedscope.json",
+            Self::Dhat => "dhat-heap.json",
+            Self::Flamegraph => "heap.svg",
+            Self::Html => "heap.html",
+        }
+    }
+
     /// Whether it is nothing to be shown in a terminal.
     pub fn is_binary(self) -> bool {
         matches!(self, Self::Pprof)
