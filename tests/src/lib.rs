@@ -16,6 +16,7 @@
 //! | [`outlive`] | a running `outlive`, and how it ended |
 //! | [`terminal`] | a program on a terminal of its own, keys and screen |
 //! | [`report`] | a JSON report, and what tests assert of it |
+//! | [`listing`] | what each line of a function holds, as outlive and as pprof say |
 //! | [`browser`] | a page in a real browser |
 //! | [`pprof`] | a profile in pprof's format, the rules of its readers, and `go tool pprof` |
 //! | [`golang`] | Go programs, and what they tell of themselves |
@@ -44,6 +45,7 @@ pub mod debug_info;
 pub mod debug_server;
 pub mod golang;
 pub mod kernel;
+pub mod listing;
 pub mod outlive;
 pub mod patience;
 pub mod pprof;

@@ -125,6 +125,12 @@ pub fn human_size(bytes: f64) -> String {
     format!("{sign}{magnitude:.1} {unit}")
 }
 
+/// The same in few columns, for tables beside source: `1.5M`, powers of 1024 too.
+pub fn short_size(bytes: f64) -> String {
+    let text = human_size(bytes).replace(' ', "");
+    text.strip_suffix("iB").map_or_else(|| text.clone(), str::to_owned)
+}
+
 /// A time with two units at most, such as `3.2s`, `12m`, `4h10m`, `3d4h`.
 pub fn human_age(seconds: f64) -> String {
     let seconds = seconds.max(0.0);
@@ -234,6 +240,7 @@ mod tests {
         ] {
             assert_eq!(human_size(bytes), text);
         }
+        assert_eq!([1023.0, 1_572_864.0].map(short_size), ["1023B", "1.5M"]);
     }
 
     #[test]

@@ -22,8 +22,8 @@ const SYMBOLS: &str = "symbols";
 /// The suite that takes viewers of other tools.
 const FORMATS: &str = "formats";
 /// The suites that take releases of Go: workloads are built by them, profiles opened with their pprof.
-const GOLANG: [&str; 6] =
-    ["golang", "golang_attach", "golang_goroutines", TORTURE, "pprof", "diff"];
+const GOLANG: [&str; 7] =
+    ["golang", "golang_attach", "golang_goroutines", TORTURE, "pprof", "diff", "list"];
 /// The suite in which tracers come and go.
 const TORTURE: &str = "golang_torture";
 /// Tells that suite how often.

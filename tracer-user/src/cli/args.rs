@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-pub(super) use crate::cli::args::files::{Diff, ReportFile};
+pub(super) use crate::cli::args::files::{Diff, List, ReportFile};
 use crate::cli::args::tracing::Tracing;
 use crate::cli::format::Format;
 use crate::fault::Fault;
@@ -28,6 +28,7 @@ Examples:
   outlive goroutines 4242 --never-wake    which goroutines wait for what cannot happen any more
   outlive run -- ./server --port 8080     from the first allocation on
   outlive report heap.pb.gz               a heap profile that a Go service served, or outlive wrote
+  outlive list heap.pb.gz render          the source of a function in it, with what each line holds
   outlive diff before.pb.gz after.pb.gz   what grew between two of them
   outlive top 4242                        watch it grow: a live view of its call sites
   outlive doctor 4242                     can this process be traced, and how well
@@ -53,6 +54,30 @@ const SNAPSHOT_EXAMPLES: &str = "\
 Examples:
   outlive snapshot 4242
   outlive snapshot 4242 -f pprof -o now.pb.gz && outlive diff earlier.pb.gz now.pb.gz";
+
+const RECORD_EXAMPLES: &str = "\
+Examples:
+  outlive record 4242 -o svc.outlive      a snapshot each minute, until Ctrl-C, through restarts
+  outlive record 4242 -o svc.outlive -d 7d -i 10m
+  outlive diff svc.outlive@-1d svc.outlive";
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  outlive top 4242
+  outlive top 4242 --exact -s age -i 5s   every allocation, oldest first, a look every 5 s";
+
+const GOROUTINES_EXAMPLES: &str = "\
+Examples:
+  outlive goroutines 4242                 what they wait for, by the go statement that started them
+  outlive goroutines 4242 -d 10m          and which go statements have more of them ten minutes later
+  outlive goroutines 4242 --never-wake    which wait for what cannot happen any more
+  outlive goroutines 4242 --never-wake --hold 500ms -f json";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  outlive doctor                          what this host offers, and what is missing
+  outlive doctor 4242                     the same, and whether process 4242 can be traced
+  outlive doctor 4242 --json | jq '.findings[] | select(.status != \"ok\")'";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
@@ -114,17 +139,23 @@ pub(super) enum Command {
     #[command(after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(Snapshot),
     /// Tell what the goroutines of a Go process do or wait for, by creation site: no probes
+    #[command(after_help = GOROUTINES_EXAMPLES)]
     Goroutines(Goroutines),
     /// Report a profile that was written to a file, or convert it to another format
     #[command(visible_alias = "export")]
     Report(ReportFile),
+    /// Print the source of functions with what each line holds: live, allocated and freed bytes
+    List(List),
     /// Tell what grew between two profiles, by call site
     Diff(Diff),
     /// Keep snapshots of running processes in a file, for hours to weeks
+    #[command(after_help = RECORD_EXAMPLES)]
     Record(Record),
     /// Watch running processes: a live view of their call sites, in the terminal
+    #[command(after_help = TOP_EXAMPLES)]
     Top(Top),
     /// Tell whether this host and a process can be traced, how well, and what to do about it
+    #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(Doctor),
     /// Print what completes the words of this command line in a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]

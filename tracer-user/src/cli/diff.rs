@@ -6,7 +6,7 @@ use crate::cli::Outcome;
 use crate::cli::args::{Diff, Global};
 use crate::cli::format::Format;
 use crate::cli::output::Output;
-use crate::cli::report::{name, read};
+use crate::cli::report::{name, read_profile};
 use crate::cli::say::say;
 use crate::fault::{Fault, Status};
 use crate::report::{diff, export};
@@ -26,7 +26,7 @@ pub(super) fn diff(arguments: &Diff, global: &Global) -> Result<Outcome, Fault> 
             "name a file for one of them",
         ));
     }
-    let (before, after) = (read(&arguments.before)?, read(&arguments.after)?);
+    let (before, after) = (read_profile(&arguments.before)?, read_profile(&arguments.after)?);
     let names = [name(&arguments.before), name(&arguments.after)];
     let report = diff::compare(&before, &after, names, written.top());
     let mut output = Output::open(&written.output, written.force, written.format, global.color)?;

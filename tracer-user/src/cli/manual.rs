@@ -48,3 +48,17 @@ fn print(text: &[u8]) -> Result<Outcome, Fault> {
         _ => Ok(Outcome::Own(Status::Success)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_shows_how_it_is_used() {
+        for command in Arguments::command().get_subcommands().filter(|c| !c.is_hide_set()) {
+            let name = command.get_name();
+            let shown = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(shown.contains(&format!("outlive {name}")), "{name}: {shown:?}");
+        }
+    }
+}

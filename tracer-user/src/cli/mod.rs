@@ -6,6 +6,7 @@ mod bar;
 mod diff;
 mod format;
 mod goroutines;
+mod list;
 mod manual;
 mod moment;
 mod output;
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Snapshot(snapshot) => snapshot::snapshot(&snapshot, &arguments.global),
         Command::Goroutines(snapshot) => goroutines::goroutines(&snapshot, &arguments.global),
         Command::Report(file) => report::report(&file, &arguments.global),
+        Command::List(list) => list::list(&list, &arguments.global),
         Command::Diff(files) => diff::diff(&files, &arguments.global),
         Command::Record(record) => record::record(&record, &arguments.global),
         Command::Top(top) => top::top(&top, &arguments.global),

@@ -1,4 +1,6 @@
 //! `outlive report`: what a file holds, as a report or in another format.
+//!
+//! What other commands read of files is here too.
 
 use std::fs::File;
 use std::io::{self, Read, stdin};
@@ -12,7 +14,9 @@ use crate::cli::moment::{Detail, RecordedMoment};
 use crate::cli::output::Output;
 use crate::cli::signals::Signals;
 use crate::fault::{Fault, Status};
-use crate::report::import::{self, ImportError};
+use crate::report::export;
+use crate::report::import::{self, Content, ImportError};
+use crate::report::model::Report;
 use crate::report::profile::Profile;
 
 /// What standard input is called.
@@ -22,22 +26,14 @@ const STANDARD_INPUT: &str = "standard input";
 pub(super) fn report(arguments: &ReportFile, global: &Global) -> Result<Outcome, Fault> {
     let written = &arguments.written;
     let _until_it_ends = Signals::hear()?;
-    if let Some(moment) = RecordedMoment::find(&arguments.file)? {
-        let has_timeline = written.format == Format::Html;
-        let detail = if has_timeline { Detail::Course } else { Detail::Moment };
-        let reports = moment.reports(detail)?;
-        let output = Output::open(&written.output, written.force, written.format, global.color)?;
-        let mut output = output.sorted_by(arguments.order());
-        for report in reports {
-            if output.write(arguments.of_recording(report))?.is_break() {
-                break;
-            }
-        }
-        output.finish()?;
-        return Ok(Outcome::Own(Status::Success));
+    let has_timeline = written.format == Format::Document(export::Format::Html);
+    let detail = if has_timeline { Detail::Course } else { Detail::Moment };
+    let content = read(&arguments.file, detail);
+    if let Ok(Content::Reports(reports)) = content {
+        return reports_again(reports, arguments, global);
     }
     let options = arguments.options()?;
-    let mut profile = read(&arguments.file)?;
+    let mut profile = content?.into_profile();
     let output = Output::open(&written.output, written.force, written.format, global.color)?;
     let mut output = output.sorted_by(options.sort);
     if written.format.document().is_some() {
@@ -50,26 +46,48 @@ pub(super) fn report(arguments: &ReportFile, global: &Global) -> Result<Outcome,
     Ok(Outcome::Own(Status::Success))
 }
 
-/// Reads a profile, or makes one of a moment of a recording; `-` is standard input.
-pub(super) fn read(path: &Path) -> Result<Profile, Fault> {
+/// Writes reports that outlive made, as they are asked for now.
+fn reports_again(
+    reports: Vec<Report>,
+    arguments: &ReportFile,
+    global: &Global,
+) -> Result<Outcome, Fault> {
+    let written = &arguments.written;
+    let output = Output::open(&written.output, written.force, written.format, global.color)?;
+    let mut output = output.sorted_by(arguments.order());
+    for report in reports {
+        if output.write(arguments.of_reports(report))?.is_break() {
+            break;
+        }
+    }
+    output.finish()?;
+    Ok(Outcome::Own(Status::Success))
+}
+
+/// Reads the call stacks of a file, or of a moment of a recording; `-` is standard input.
+pub(super) fn read_profile(path: &Path) -> Result<Profile, Fault> {
+    read(path, Detail::Moment).map(Content::into_profile)
+}
+
+fn read(path: &Path, detail: Detail) -> Result<Content, Fault> {
     if let Some(moment) = RecordedMoment::find(path)? {
-        return Ok(Profile::of(&moment.reports(Detail::Moment)?));
+        return moment.reports(detail).map(Content::Reports);
     }
     let name = name(path);
-    let profile = if path == Path::new("-") {
+    let content = if path == Path::new("-") {
         import::read(stdin().lock(), &name)
     } else {
         let file = File::open(path).map_err(ImportError::from);
         file.and_then(|file| import::read(Watched::new(file), &name))
     };
-    profile.map_err(|error| {
+    content.map_err(|error| {
         let remedy = match error {
             ImportError::Unreadable(_) => "name a file that exists and that you may read",
             ImportError::NotOfMemory(_) => {
                 "take a heap profile: /debug/pprof/heap of a Go service, or outlive attach PID -f pprof"
             }
             ImportError::TooLarge | ImportError::Damaged(_) | ImportError::Difference => {
-                "name a heap profile in pprof's format (outlive attach PID -f pprof), or folded stacks"
+                "name a heap profile in pprof's format (outlive attach PID -f pprof), folded stacks, or a report (-f json)"
             }
         };
         Fault::new(Status::Failed, format!("cannot report {name}"), error.to_string(), remedy)

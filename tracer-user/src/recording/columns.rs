@@ -7,7 +7,7 @@ use crate::ledger::snapshot::AGE_CLASSES_S;
 use crate::report::model::{FollowedGoSite, GoSite, Site};
 
 /// How many numbers a site has. What they are: [`row`].
-pub(super) const COLUMNS: usize = 29;
+pub(super) const COLUMNS: usize = 30;
 
 /// The numbers of a site in one snapshot.
 pub(super) type Row = [i64; COLUMNS];
@@ -20,6 +20,10 @@ pub(super) const LIVE_BYTES: usize = 1;
 pub(super) const VERDICT: usize = 26;
 pub(super) const REASON: usize = 27;
 pub(super) const RETAINED_BY: usize = 28;
+/// Bytes freed and one more; 0 when they are not known, as in recordings from before there was this number.
+const FREED_BYTES: usize = 29;
+/// How many numbers a site has in every recording.
+pub(super) const LEAST_COLUMNS: usize = FREED_BYTES;
 
 /// In place of a number that is not known.
 pub(super) const NONE: i64 = i64::MIN;
@@ -51,6 +55,8 @@ pub(super) fn row(site: &Site) -> Row {
     let ages = ages.chain(std::iter::repeat(NONE)).take(AGE_CLASSES_S.len());
     let values = first.into_iter().chain(ages).chain(site.go.as_ref().map_or([NONE; 7], go_part));
     row.iter_mut().zip(values).for_each(|(place, value)| *place = value);
+    row[FREED_BYTES] =
+        site.freed_bytes.map_or(0, |freed_bytes| freed_bytes.saturating_add(1) as i64);
     row
 }
 
@@ -77,6 +83,7 @@ pub(super) fn fill(site: &mut Site, row: &Row) {
     site.allocated_bytes = number(5);
     site.allocated_count = number(6);
     site.freed_count = number(7);
+    site.freed_bytes = number(FREED_BYTES).checked_sub(1);
     site.oldest_age_s = from_thousandths(row[8]);
     site.median_age_s = from_thousandths(row[9]);
     site.growth_bytes_per_s = from_thousandths(row[10]);

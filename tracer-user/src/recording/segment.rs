@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use super::RecordingError;
 use super::codec::{pack, put, put_signed, take, take_signed, unpack};
-use super::columns::{COLUMNS, LIVE_BYTES, PRESENT, Row};
+use super::columns::{COLUMNS, LEAST_COLUMNS, LIVE_BYTES, PRESENT, Row};
 
 /// No segment has more sites: more than any program has call sites, and few enough for memory.
 const MAX_SITES: usize = 4 << 20;
@@ -80,6 +80,9 @@ impl Segment {
             self.add(before);
         }
         for column in 0..COLUMNS {
+            if column >= LEAST_COLUMNS && rest.is_empty() {
+                break;
+            }
             for row in &mut self.rows {
                 row[column] = row[column].wrapping_add(take_signed(&mut rest)?);
             }

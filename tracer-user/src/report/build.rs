@@ -276,6 +276,7 @@ pub(super) fn site_section(rank: usize, site: &SiteSnapshot, stack: Stack, raw: 
         allocated_bytes: whole(site.allocated_bytes),
         allocated_count: whole(site.allocated_count),
         freed_count: whole(site.freed_count),
+        freed_bytes: Some(whole(site.freed_bytes)),
         oldest_age_s: Some(rounded(site.oldest_age_s)),
         median_age_s: Some(rounded(site.median_age_s)),
         age_histogram_s: histogram.map(|(bound, count)| (*bound, whole(*count))).collect(),

@@ -283,6 +283,9 @@ pub struct Site {
     pub allocated_bytes: u64,
     pub allocated_count: u64,
     pub freed_count: u64,
+    /// Bytes freed, of those counted in `allocated_bytes`; `null` when what wrote the report did not tell.
+    #[serde(default)]
+    pub freed_bytes: Option<u64>,
     /// Ages and growth are `null`, and the histogram empty, in a snapshot: they take time to see.
     pub oldest_age_s: Option<f64>,
     pub median_age_s: Option<f64>,

@@ -40,6 +40,11 @@ impl Frames {
     pub fn get(&self, id: FrameId) -> &Frame {
         &self.list[id.0 as usize]
     }
+
+    /// All of them, with their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (FrameId, &Frame)> {
+        (0..).map(FrameId).zip(&self.list)
+    }
 }
 
 /// Blocks and their bytes, allocated and live.
@@ -79,12 +84,23 @@ pub struct ProfileSite {
     pub stack: Vec<FrameId>,
     /// What it holds.
     pub amounts: Amounts,
+    /// Bytes freed; `None` when only what was allocated and what is live of it tells.
+    pub freed_bytes: Option<u64>,
     /// 95 % interval of the live bytes.
     pub live_bytes_ci95: [u64; 2],
     /// Age of the oldest live block, where that is known.
     pub oldest_age_s: Option<f64>,
     /// Its live bytes at the moments of its process's timeline; empty when it has no line.
     pub history: Vec<u64>,
+}
+
+impl ProfileSite {
+    /// Bytes freed. Where nothing tells, what was allocated and is not live; `None` when more is live than was allocated, since
+    /// some of it was there before.
+    pub fn freed_bytes(&self) -> Option<u64> {
+        let rest = self.amounts.allocated_bytes.checked_sub(self.amounts.live_bytes);
+        self.freed_bytes.or(rest)
+    }
 }
 
 /// Call stacks of one process or of several.
@@ -132,6 +148,7 @@ impl Profile {
                 kind: site.kind,
                 stack,
                 amounts: amounts(site),
+                freed_bytes: site.freed_bytes,
                 live_bytes_ci95: site.live_bytes_ci95,
                 oldest_age_s: site.oldest_age_s.filter(|_| site.live_count > 0),
                 history: site.history.clone(),

@@ -179,11 +179,15 @@ pub(crate) fn age(seconds: Option<f64>) -> String {
 
 /// Half of the interval, in percent of the value.
 pub(crate) fn relative_error(site: &Site) -> String {
-    let [low, high] = site.live_bytes_ci95;
     if site.live_bytes == 0 {
         return "-".to_owned();
     }
-    let percent = high.saturating_sub(low) as f64 / 2.0 / site.live_bytes as f64 * 100.0;
+    share_of_value(site.live_bytes, site.live_bytes_ci95)
+}
+
+/// The same of any value above zero.
+pub(super) fn share_of_value(value: u64, [low, high]: [u64; 2]) -> String {
+    let percent = high.saturating_sub(low) as f64 / 2.0 / value as f64 * 100.0;
     format!("{percent:.0}%")
 }
 

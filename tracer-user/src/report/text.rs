@@ -2,9 +2,16 @@
 //!
 //! The first screen has the header and one line a site; the stacks follow, and last what was lost, inherited and spent.
 
+use std::borrow::Cow;
+
 use super::model::{Report, Totals};
 use super::{footer, stacks, table};
 use crate::units::{human_age, human_count, human_size};
+
+/// What a line below a report begins with that tells what its reader must know.
+const NOTE: &str = "note       ";
+/// What the rest of a line below a report begins with.
+const INDENT: &str = "           ";
 
 /// How text is laid out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +33,19 @@ impl Layout {
 
     pub(super) fn warning(self, text: &str) -> String {
         self.escape("33", text)
+    }
+
+    /// A text in lines that fit, those after the first with this before them.
+    pub(crate) fn wrapped(self, text: &str, indent: &str) -> Vec<String> {
+        let Some(width) = self.width else { return vec![text.to_owned()] };
+        let options = textwrap::Options::new(width).subsequent_indent(indent);
+        textwrap::wrap(text, options).into_iter().map(Cow::into_owned).collect()
+    }
+
+    /// What a reader must know, below a report.
+    pub(crate) fn notes(self, notices: &[String]) -> Vec<String> {
+        let note = |notice| self.wrapped(&format!("{NOTE}{}", printable(notice)), INDENT);
+        notices.iter().flat_map(|notice| note(notice)).collect()
     }
 
     fn escape(self, code: &str, text: &str) -> String {

@@ -158,16 +158,18 @@ fn totals(sites: &ProfileSites) -> Totals {
 
 fn section(rank: usize, site: &ProfileSite, named: Named, options: Options) -> Site {
     let live_count = site.live_count.value as u64;
+    let live_bytes = site.live_bytes.value as u64;
     Site {
         kind: "allocation",
         backing: None,
         rank,
-        live_bytes: site.live_bytes.value as u64,
+        live_bytes,
         live_bytes_ci95: interval(&site.live_bytes),
         live_count,
         allocated_bytes: site.allocated_bytes,
         allocated_count: site.allocated_count,
         freed_count: site.allocated_count.saturating_sub(live_count),
+        freed_bytes: Some(site.allocated_bytes.saturating_sub(live_bytes)),
         oldest_age_s: None,
         median_age_s: None,
         age_histogram_s: Vec::new(),

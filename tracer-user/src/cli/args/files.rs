@@ -19,6 +19,13 @@ Examples:
   outlive report svc.outlive@-1h                a recording, an hour before its last snapshot
   curl -s http://svc:6060/debug/pprof/heap | outlive report -";
 
+const LIST_EXAMPLES: &str = "\
+Examples:
+  outlive list heap.pb.gz render                the source of functions that are called so, with what each line holds
+  outlive list heap.pb.gz '^main\\.'             all functions of a Go program's package main
+  outlive list svc.outlive@-1h put --source-path ~/src/svc
+  outlive list heap.pb.gz . -n 0 -f json        all functions, as data";
+
 const DIFF_EXAMPLES: &str = "\
 Examples:
   outlive diff monday.pb.gz friday.pb.gz
@@ -30,8 +37,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = REPORT_EXAMPLES)]
 pub(in crate::cli) struct ReportFile {
-    /// A recording (FILE@2026-11-20T10:00 or FILE@-1h for a moment of it), a heap profile in pprof's format, or folded stacks; - is
-    /// standard input
+    /// A recording (FILE@2026-11-20T10:00 or FILE@-1h for a moment of it), a heap profile in pprof's format, folded stacks, or a report in
+    /// JSON; - is standard input
     #[arg(value_name = "FILE")]
     pub(in crate::cli) file: PathBuf,
     #[command(flatten)]
@@ -39,6 +46,46 @@ pub(in crate::cli) struct ReportFile {
     /// Order of the sites
     #[arg(short, long, value_enum, default_value_t = Sort::Live, env = "OUTLIVE_SORT")]
     sort: Sort,
+}
+
+/// Flags of `outlive list`.
+#[derive(Debug, Args)]
+#[command(after_help = LIST_EXAMPLES)]
+pub(in crate::cli) struct List {
+    /// What `outlive report` reads: a recording, a heap profile in pprof's format, a report in JSON; - is standard input
+    #[arg(value_name = "FILE")]
+    pub(in crate::cli) file: PathBuf,
+    /// The functions: those with a name that this regular expression matches anywhere
+    #[arg(value_name = "REGEX")]
+    pub(in crate::cli) regex: String,
+    /// Where to look for source that is not at its own path: below DIR, by the end of its name
+    #[arg(
+        long,
+        value_name = "DIR",
+        value_delimiter = ':',
+        default_value = ".",
+        env = "OUTLIVE_SOURCE_PATH"
+    )]
+    pub(in crate::cli) source_path: Vec<PathBuf>,
+    /// Where the listing goes; - is standard output
+    #[arg(short, long, value_name = "FILE", default_value = "-", env = "OUTLIVE_OUTPUT")]
+    pub(in crate::cli) output: PathBuf,
+    /// Overwrite the output file
+    #[arg(long)]
+    pub(in crate::cli) force: bool,
+    /// Format of the listing: text or json
+    #[arg(short, long, value_enum, default_value_t = Format::Text, hide_possible_values = true, env = "OUTLIVE_FORMAT")]
+    pub(in crate::cli) format: Format,
+    /// Functions shown, 0 for all [default: 10]
+    #[arg(short = 'n', long, value_name = "N", env = "OUTLIVE_TOP")]
+    top: Option<usize>,
+}
+
+impl List {
+    /// Most functions.
+    pub(in crate::cli) fn top(&self) -> usize {
+        self.format.top(self.top)
+    }
 }
 
 /// Flags of `outlive diff`.
@@ -81,8 +128,8 @@ impl ReportFile {
         self.sort.key()
     }
 
-    /// A report out of a recording, as it is asked for.
-    pub(in crate::cli) fn of_recording(&self, report: Report) -> Report {
+    /// A report that was made before, as it is asked for.
+    pub(in crate::cli) fn of_reports(&self, report: Report) -> Report {
         report.arranged(self.order(), self.written.top())
     }
 

@@ -265,6 +265,7 @@ mod tests {
                 kind: "allocation",
                 stack,
                 amounts: Amounts { live_bytes: *live_bytes, live_count: 1, ..Amounts::default() },
+                freed_bytes: None,
                 live_bytes_ci95: [*live_bytes; 2],
                 oldest_age_s: None,
                 history: Vec::new(),

@@ -52,6 +52,7 @@ fn site(live_bytes: u64, stack: Vec<FrameId>) -> ProfileSite {
         kind: "allocation",
         stack,
         amounts: Amounts { live_bytes, ..Amounts::default() },
+        freed_bytes: None,
         live_bytes_ci95: [live_bytes; 2],
         oldest_age_s: None,
         history: Vec::new(),

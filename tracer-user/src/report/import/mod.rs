@@ -1,7 +1,9 @@
 //! Profiles from files.
 //!
-//! In: bytes that anyone may have written. Out: a [`Profile`], or why there is none. Sizes are limited, and every index is checked.
+//! In: bytes that anyone may have written. Out: a [`Profile`] or reports, or why there are none. Sizes are limited, and every index is
+//! checked.
 
+mod documents;
 mod folded;
 mod pprof;
 mod report;
@@ -11,7 +13,7 @@ use std::io::Read;
 use flate2::read::MultiGzDecoder;
 
 pub use self::report::report;
-use super::model::TargetSection;
+use super::model::{Report, TargetSection};
 use super::profile::Profile;
 
 /// Most bytes that are read, unpacked: profiles of large programs have a tenth of it.
@@ -42,8 +44,27 @@ pub enum ImportError {
     Difference,
 }
 
-/// Reads a profile in pprof's format, or folded stacks; compressed or not. `name` is what people call the file.
-pub fn read(source: impl Read, name: &str) -> Result<Profile, ImportError> {
+/// What a file holds.
+#[derive(Debug)]
+pub enum Content {
+    /// Reports of outlive, the last one on each process.
+    Reports(Vec<Report>),
+    /// Call stacks.
+    Profile(Profile),
+}
+
+impl Content {
+    /// Its call stacks.
+    pub fn into_profile(self) -> Profile {
+        match self {
+            Self::Reports(reports) => Profile::of(&reports),
+            Self::Profile(profile) => profile,
+        }
+    }
+}
+
+/// Reads a profile in pprof's format, folded stacks, or reports in JSON; compressed or not. `name` is what people call the file.
+pub fn read(source: impl Read, name: &str) -> Result<Content, ImportError> {
     let bytes = limited(source)?;
     let bytes = if bytes.starts_with(&GZIP) {
         limited(MultiGzDecoder::new(bytes.as_slice()))?
@@ -54,8 +75,9 @@ pub fn read(source: impl Read, name: &str) -> Result<Profile, ImportError> {
         return Err(ImportError::Damaged("it is empty".to_owned()));
     }
     match std::str::from_utf8(&bytes) {
-        Ok(text) if is_text(text) => folded::read(text, name),
-        _ => pprof::read(&bytes, name),
+        Ok(text) if documents::are_in(text) => documents::read(text).map(Content::Reports),
+        Ok(text) if is_text(text) => folded::read(text, name).map(Content::Profile),
+        _ => pprof::read(&bytes, name).map(Content::Profile),
     }
 }
 
@@ -105,7 +127,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_again() {
         let (written, bytes) = pprof_of_fixture();
-        let read = read(bytes.as_slice(), "heap.pb.gz").expect("a profile");
+        let read = read(bytes.as_slice(), "heap.pb.gz").expect("a profile").into_profile();
         assert_eq!(read.totals(), written.totals());
         assert_eq!(read.sites.len(), written.sites.len());
         let functions = |profile: &Profile, index: usize| {

@@ -238,6 +238,7 @@ impl<'s> Reader<'s> {
                 kind,
                 stack,
                 amounts: Amounts::default(),
+                freed_bytes: None,
                 live_bytes_ci95: [0; 2],
                 oldest_age_s: None,
                 history: Vec::new(),

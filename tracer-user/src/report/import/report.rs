@@ -124,6 +124,7 @@ fn section(profile: &Profile, rank: usize, site: &ProfileSite) -> Site {
         allocated_bytes: amounts.allocated_bytes,
         allocated_count: amounts.allocated_count,
         freed_count: amounts.allocated_count.saturating_sub(amounts.live_count),
+        freed_bytes: site.freed_bytes(),
         oldest_age_s: site.oldest_age_s,
         median_age_s: None,
         age_histogram_s: Vec::new(),
