@@ -216,7 +216,7 @@ fn the_text_report_ends_with_what_tracing_cost() {
     let finished = outlive.stop().with_status(0);
     let cost = finished.stdout.lines().find(|line| line.starts_with("cost "));
     let cost = cost.unwrap_or_else(|| panic!("no line tells the cost; {finished}"));
-    for words in ["1,000 allocation and 0 free probes ran", "slowing it by about", "outlive used"] {
+    for words in ["1,000 probes ran", " slower", "outlive: "] {
         assert!(cost.contains(words), "{words:?}; {finished}");
     }
     workload.exit();

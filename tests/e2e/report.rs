@@ -1,11 +1,14 @@
 //! What the report says and in which order: filters, sorting, intervals, names, and every key of the contract.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use outlive_tests::compiler::{Build, build, line_of};
-use outlive_tests::outlive::{Outlive, command};
+use outlive_tests::outlive::{Outlive, command, finished};
 use outlive_tests::patience::PATIENCE;
 use outlive_tests::report::Report;
+use outlive_tests::terminal::Terminal;
 use outlive_tests::workload::Workload;
 use serde_json::Value;
 
@@ -283,4 +286,85 @@ fn the_text_report_names_the_largest_site_first_with_its_line() {
     assert!(position("hold_big") < position("hold_many"), "{finished}");
     position(&format!("sites.c:{}", line_of("c/sites.c", "big")));
     assert!(!text.contains('\u{1b}'), "no colour where there is no terminal; {finished}");
+}
+
+/// Rows of a terminal that shows all of a report.
+const ROWS: u16 = 200;
+
+/// Traces a workload with long and wide names from a terminal of 80 columns, which Ctrl-C ends; what is on it then.
+fn traced_on_terminal(adjust: impl FnOnce(&mut Command)) -> Terminal {
+    let mut workload = Workload::start(&build("cpp/names.cpp", Build::Debug), &[]);
+    let pid = workload.pid().to_string();
+    let mut command = command(["attach", "--exact", &pid]);
+    adjust(&mut command);
+    let mut terminal = Terminal::of_rows(ROWS, &command);
+    terminal.await_text(&format!("outlive: tracing {pid}"));
+    workload.go();
+    terminal.press("\u{3}");
+    assert_eq!(terminal.await_clean_end().code(), Some(0), "{}", terminal.text());
+    terminal.await_text("cost  ");
+    workload.exit();
+    terminal
+}
+
+fn assert_fits(terminal: &Terminal) {
+    assert_eq!(terminal.wrapped(), [""; 0], "{}", terminal.text());
+}
+
+#[test]
+fn reports_fit_on_a_terminal_of_80_columns_and_have_colour_only_there() {
+    let terminal = traced_on_terminal(|_| ());
+    assert_fits(&terminal);
+    assert!(terminal.has_colour(), "{}", terminal.text());
+    let text = terminal.text();
+    for site in ["remember", "wide"] {
+        let place = format!("names.cpp:{}", line_of("cpp/names.cpp", site));
+        assert!(text.lines().take(12).any(|line| line.contains(&place)), "{place}: {text}");
+    }
+    for start in ["lost  ", "inherited  ", "cost  "] {
+        assert_eq!(text.lines().filter(|line| line.starts_with(start)).count(), 1, "{text}");
+    }
+    let without = [
+        traced_on_terminal(|command| _ = command.env("NO_COLOR", "1")),
+        traced_on_terminal(|command| _ = command.args(["--color", "never"])),
+    ];
+    for terminal in without {
+        assert_fits(&terminal);
+        assert!(!terminal.has_colour(), "{}", terminal.text());
+    }
+}
+
+#[test]
+fn files_are_shown_in_80_columns_too() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = |name: &str| folder.path().join(name);
+    for (name, source) in [("before.json", "c/sites.c"), ("after.json", "cpp/names.cpp")] {
+        let mut workload = Workload::start(&build(source, Build::Debug), &[]);
+        let arguments = ["--exact", "--output", &file(name).display().to_string()];
+        let outlive = Outlive::attach(&[workload.pid()], &arguments);
+        workload.go();
+        outlive.stop().assert_status(0);
+    }
+    let (before, after) = (file("before.json"), file("after.json"));
+    let profile = file("after.pb.gz");
+    let convert = ["report", "--format", "pprof", "--output"];
+    finished(command(convert).arg(&profile).arg(&after)).assert_status(0);
+    let commands: [(&str, Vec<&Path>); 4] = [
+        ("report", vec![&after]),
+        ("report", vec![&profile]),
+        ("diff", vec![&before, &after]),
+        ("list", vec![&after, Path::new(".")]),
+    ];
+    for (word, arguments) in commands {
+        let mut shown = command([word]);
+        let mut terminal = Terminal::of_rows(ROWS, shown.args(&arguments));
+        assert_eq!(terminal.await_clean_end().code(), Some(0), "{}", terminal.text());
+        terminal.await_text("Registry::remember");
+        assert_fits(&terminal);
+        assert!(terminal.has_colour(), "{word}: {}", terminal.text());
+        let piped = finished(command([word]).args(&arguments)).with_status(0);
+        assert!(!piped.stdout.contains('\u{1b}'), "{piped}");
+        let forced = finished(command([word, "--color", "always"]).args(&arguments));
+        assert!(forced.with_status(0).stdout.contains("\u{1b}[1m"), "{word}");
+    }
 }

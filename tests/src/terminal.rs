@@ -44,7 +44,12 @@ struct Line {
 impl Terminal {
     /// Starts a command on it.
     pub fn start(command: &Command) -> Self {
-        let (rows, columns) = SIZE;
+        Self::of_rows(SIZE.0, command)
+    }
+
+    /// Starts a command on one with so many rows.
+    pub fn of_rows(rows: u16, command: &Command) -> Self {
+        let columns = SIZE.1;
         let (keyboard, program_end) = open_pair();
         let before = tcgetattr(&program_end).expect("its settings");
         resize(&keyboard, rows, columns);
@@ -86,6 +91,32 @@ impl Terminal {
     /// The text on the screen, line by line.
     pub fn text(&self) -> String {
         self.screen.lock().unwrap().screen().contents()
+    }
+
+    /// The lines that were too long for it.
+    pub fn wrapped(&self) -> Vec<String> {
+        let parser = self.screen.lock().unwrap();
+        let screen = parser.screen();
+        let (rows, columns) = screen.size();
+        let all: Vec<String> = screen.rows(0, columns).collect();
+        (0..rows)
+            .filter(|row| screen.row_wrapped(*row))
+            .map(|row| all[usize::from(row)].clone())
+            .collect()
+    }
+
+    /// Whether anything on it is in a colour, bold or dim.
+    pub fn has_colour(&self) -> bool {
+        let parser = self.screen.lock().unwrap();
+        let screen = parser.screen();
+        let (rows, columns) = screen.size();
+        let mut cells = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        cells.any(|(row, column)| {
+            let is_coloured = |cell: &vt100::Cell| {
+                cell.bold() || cell.dim() || cell.fgcolor() != vt100::Color::Default
+            };
+            screen.cell(row, column).is_some_and(is_coloured)
+        })
     }
 
     /// Waits until the screen is as described; gives its text.

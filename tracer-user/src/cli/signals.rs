@@ -3,7 +3,7 @@
 //! In: signals, heard by a thread of its own, so that they are heard whatever outlive is busy with. Out: what they ask for; where there is
 //! nothing to end well, or the second time, the end of outlive at once (`docs/exit-status.md`).
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -90,6 +90,9 @@ impl Signals {
 
     fn take(&self, origin: &Origin) {
         let signal = origin.signal;
+        if is_from_keyboard(origin) {
+            write_over_echo();
+        }
         match &mut *self.lock() {
             Taker::Nobody => end_at_once(signal, "there is nothing to report"),
             Taker::Run { sender, asked } => ask(sender, asked, signal),
@@ -154,6 +157,13 @@ fn is_ignored(signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     mask & 1 << (signal - 1) != 0
+}
+
+/// A terminal has shown `^C` or `^\`: what is written next goes over it, rather than be two columns too long.
+fn write_over_echo() {
+    if io::stderr().is_terminal() {
+        eprint!("\r");
+    }
 }
 
 fn cannot_listen(error: &io::Error) -> Fault {

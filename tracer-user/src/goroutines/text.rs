@@ -3,12 +3,15 @@
 use std::cmp::Ordering;
 
 use super::model::{Change, Creator, GoroutineGroup, GoroutineReport};
+use crate::report::columns::{shorten_start, width};
+use crate::report::stacks::frame_lines;
 use crate::report::text::{Layout, printable};
-use crate::symbolise::Frame;
 use crate::units::{human_age, human_count, human_size};
 
-/// Most frames of one stack in text; JSON has all.
-const MAX_SHOWN: usize = 24;
+/// Where there are fewer columns left for what a row is about, it goes on in the next line.
+const MIN_PLACE_COLUMNS: usize = 16;
+/// What the rest of a line begins with that is too long.
+const INDENT: &str = "      ";
 
 /// The whole report.
 pub fn render(report: &GoroutineReport, layout: Layout) -> String {
@@ -49,7 +52,7 @@ pub fn render(report: &GoroutineReport, layout: Layout) -> String {
     lines.push(
         layout.dim(&format!("#    COUNT{change}{never}  LONGEST WAIT      STACKS  CREATED BY")),
     );
-    lines.extend(report.groups.iter().map(row));
+    lines.extend(report.groups.iter().map(|group| row(group, layout)));
     if report.groups_omitted > 0 {
         lines.push(layout.dim(&format!("and {} more sites (--top)", report.groups_omitted)));
     }
@@ -59,20 +62,27 @@ pub fn render(report: &GoroutineReport, layout: Layout) -> String {
     }
     lines.push(String::new());
     lines.extend(report.notices.iter().map(|notice| format!("note  {}", printable(notice))));
+    let mut lines: Vec<_> = lines.iter().flat_map(|line| layout.wrapped(line, INDENT)).collect();
+    lines.push(String::new());
     lines.join("\n")
 }
 
-fn row(group: &GoroutineGroup) -> String {
-    format!(
-        "{:<3}{:>7}{}{}  {:>12}  {:>10}  {}",
+fn row(group: &GoroutineGroup, layout: Layout) -> String {
+    let cells = format!(
+        "{:<3}{:>7}{}{}  {:>12}  {:>10}  ",
         group.rank,
         human_count(group.count as f64),
         group.change.as_ref().map_or_else(String::new, |change| format!("  {:>6}", net(change))),
         group.never_wake.map_or_else(String::new, |n| format!("  {:>10}", human_count(n as f64))),
         group.longest_wait_s.map_or_else(|| "-".to_owned(), |s| format!("> {}", human_age(s))),
         human_size(group.stack_bytes as f64),
-        group.created_by.as_ref().map_or_else(|| "(start of the program)".to_owned(), created_by),
-    )
+    );
+    let place =
+        group.created_by.as_ref().map_or_else(|| "(start of the program)".to_owned(), created_by);
+    match layout.width.map(|columns| columns.saturating_sub(width(&cells))) {
+        Some(left) if left >= MIN_PLACE_COLUMNS => cells + &shorten_start(&place, left),
+        Some(_) | None => cells + &place,
+    }
 }
 
 /// Whether it is proven who can never run again.
@@ -115,22 +125,6 @@ fn details(group: &GoroutineGroup, layout: Layout) -> Vec<String> {
         let head = layout.bold(&format!("#{}", group.rank));
         lines.push(format!("  {head}  {starts}: {}; no stack while it runs", states.join(", ")));
     }
-    lines.extend(group.frames.iter().take(MAX_SHOWN).map(|frame| frame_line(frame, layout)));
-    if group.frames.len() > MAX_SHOWN {
-        lines.push(format!(
-            "      … {} more (all of them: -f json)",
-            group.frames.len() - MAX_SHOWN
-        ));
-    }
+    lines.extend(frame_lines(&group.frames, layout));
     lines
-}
-
-fn frame_line(frame: &Frame, layout: Layout) -> String {
-    let inlined = if frame.inlined { " (inlined)" } else { "" };
-    let place = match (&frame.file, frame.line) {
-        (Some(file), Some(line)) => format!("{}:{line}", printable(file)),
-        (Some(file), None) => printable(file),
-        (None, _) => String::new(),
-    };
-    format!("      {}{inlined}  {}", printable(&frame.function), layout.dim(&place))
 }

@@ -1,25 +1,23 @@
 //! The last lines of a text report: what the numbers lack, and what tracing cost.
 
 use super::model::{Loss, Report};
-use super::text::{Layout, printable};
+use super::text::Layout;
 use crate::units::{human_age, human_count, human_percent, human_size};
 
 pub(crate) fn lines(report: &Report, layout: Layout) -> Vec<String> {
-    let notices = report.loss.notices.iter();
-    let notices = notices.map(|notice| format!("note       {}", printable(notice)));
     // A file has its losses and costs, if it knows of them, in its comments.
     if report.file.is_some() {
-        return notices.collect();
+        return layout.notes(&report.loss.notices);
     }
     let lost = lost(&report.loss);
     let lost =
         if lost.is_empty() { "nothing".to_owned() } else { layout.warning(&lost.join("; ")) };
-    let mut lines = vec![format!("lost       {lost}")];
+    let mut lines = layout.below(&format!("lost       {lost}"));
     if !report.is_instant() {
-        lines.push(format!("inherited  {}", inherited(report)));
+        lines.extend(layout.below(&format!("inherited  {}", inherited(report))));
     }
-    lines.push(format!("cost       {}", cost(report)));
-    lines.extend(notices);
+    lines.extend(layout.below(&format!("cost       {}", cost(report))));
+    lines.extend(layout.notes(&report.loss.notices));
     lines
 }
 
@@ -63,11 +61,11 @@ fn lost(loss: &Loss) -> Vec<String> {
 fn inherited(report: &Report) -> String {
     let frees = match report.loss.unknown_frees {
         0 => String::new(),
-        count => format!("; {} frees of blocks not in the ledger", number(count)),
+        count => format!("; {} frees of unknown blocks", number(count)),
     };
     match report.totals.inherited_bytes {
         Some(bytes) => format!("{} live since before tracing{frees}", human_size(bytes as f64)),
-        None => format!("what was allocated before tracing is not counted{frees}"),
+        None => format!("from before tracing: not counted{frees}"),
     }
 }
 
@@ -76,14 +74,13 @@ fn cost(report: &Report) -> String {
     let probes = if report.is_instant() {
         "no probes".to_owned()
     } else {
-        let (allocations, frees) = (number(cost.allocate_hits), number(cost.release_hits));
         let slowdown = cost.estimated_slowdown.map_or_else(String::new, |slowdown| {
-            format!(", slowing it by about {}", human_percent(slowdown))
+            format!("about {} slower, ", human_percent(slowdown))
         });
-        format!("{allocations} allocation and {frees} free probes ran{slowdown}")
+        format!("{slowdown}{} probes ran", number(cost.hits))
     };
     format!(
-        "{probes}; outlive used {} of CPU and {}",
+        "{probes}; outlive: {} CPU, {}",
         human_age(cost.tracer_cpu_s),
         human_size(cost.tracer_rss_bytes as f64),
     )

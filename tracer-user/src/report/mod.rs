@@ -5,6 +5,7 @@
 
 mod arrange;
 mod build;
+pub(crate) mod columns;
 pub mod diff;
 pub mod export;
 pub(crate) mod footer;
@@ -22,6 +23,9 @@ pub(crate) mod table;
 pub mod text;
 pub mod timeline;
 pub mod words;
+
+#[cfg(test)]
+mod width_test;
 
 #[cfg(test)]
 pub(crate) use build::fixture;

@@ -1,13 +1,17 @@
 //! The call stacks of the sites, below the table.
 
+use super::columns::{shorten_start, width};
 use super::model::{Report, Site};
-use super::table::rate;
+use super::table::{rate, without_parameters};
 use super::text::{Layout, printable};
 use crate::symbolise::Frame;
 use crate::units::{human_count, human_size};
 
 /// Most frames of one stack in text; JSON has all.
 const MAX_SHOWN: usize = 24;
+
+/// What the lines below a heading begin with.
+const INDENT: &str = "      ";
 
 /// What functions of language libraries begin with: they are on the way, not where the program decided to allocate.
 const LIBRARY_PREFIXES: [&str; 10] = [
@@ -37,10 +41,11 @@ pub(super) fn lines(report: &Report, layout: Layout) -> Vec<String> {
             lines.push("stacks, from the allocation outwards:".to_owned());
         }
         let sampled = report.sampling.is_estimate() && site.kind == "allocation";
-        lines.push(heading(site, sampled, layout));
+        lines.extend(layout.wrapped(&heading(site, sampled, layout), INDENT));
         lines.extend(frame_lines(site.raw_frames.as_ref().unwrap_or(&site.frames), layout));
         if let Some(reason) = incomplete(site.stack_end) {
-            lines.push(layout.warning(&format!("      (incomplete: {reason})")));
+            let reason = layout.wrapped(&format!("{INDENT}(incomplete: {reason})"), INDENT);
+            lines.extend(reason.iter().map(|line| layout.warning(line)));
         }
     }
     if !lines.is_empty() {
@@ -87,9 +92,9 @@ fn growth(site: &Site) -> String {
     }
 }
 
-pub(super) fn frame_lines(frames: &[Frame], layout: Layout) -> Vec<String> {
+pub(crate) fn frame_lines(frames: &[Frame], layout: Layout) -> Vec<String> {
     let mut lines: Vec<_> =
-        frames.iter().take(MAX_SHOWN).map(|frame| frame_line(frame, layout)).collect();
+        frames.iter().take(MAX_SHOWN).flat_map(|frame| fitted(frame, layout)).collect();
     if frames.len() > MAX_SHOWN {
         lines.push(format!("      … {} more (all of them: -f json)", frames.len() - MAX_SHOWN));
     }
@@ -99,18 +104,51 @@ pub(super) fn frame_lines(frames: &[Frame], layout: Layout) -> Vec<String> {
 /// Function and place of a frame.
 pub(crate) fn frame_line(frame: &Frame, layout: Layout) -> String {
     let function = printable(&frame.function);
-    let inlined = if frame.inlined { " (inlined)" } else { "" };
-    let place = match (&frame.file, frame.line) {
+    let inlined = inlined(frame);
+    match frame_place(frame) {
+        Some(place) => format!("{INDENT}{function}{inlined}  {}", layout.dim(&place)),
+        None => format!("{INDENT}{function}{inlined}"),
+    }
+}
+
+/// The same in the columns that there are: a function that is too long without its parameters, and its place below it if need be.
+fn fitted(frame: &Frame, layout: Layout) -> Vec<String> {
+    let Some(columns) = layout.width else { return vec![frame_line(frame, layout)] };
+    let inlined = inlined(frame);
+    let left = columns.saturating_sub(INDENT.len() + inlined.len());
+    let first = format!("{INDENT}{}{inlined}", fitting_name(&frame.function, left));
+    let Some(place) = frame_place(frame) else { return vec![first] };
+    if width(&first) + 2 + width(&place) <= columns {
+        return vec![format!("{first}  {}", layout.dim(&place))];
+    }
+    let place = shorten_start(&place, columns.saturating_sub(INDENT.len() + 2));
+    vec![first, layout.dim(&format!("{INDENT}  {place}"))]
+}
+
+/// A function's name in so many columns: without its parameters when it is too long, and its end when it still is.
+pub(super) fn fitting_name(function: &str, columns: usize) -> String {
+    let function = printable(function);
+    if width(&function) <= columns {
+        return function;
+    }
+    shorten_start(&without_parameters(&function), columns)
+}
+
+fn inlined(frame: &Frame) -> &'static str {
+    if frame.inlined { " (inlined)" } else { "" }
+}
+
+/// File and line, or the file of the code; nothing in folded stacks, which have functions only.
+fn frame_place(frame: &Frame) -> Option<String> {
+    Some(match (&frame.file, frame.line) {
         (Some(file), Some(line)) => format!("{}:{line}", printable(file)),
         (Some(file), None) => printable(file),
         (None, _) => match &frame.module {
             Some(module) => printable(module),
             None if frame.offset > 0 => "code in no file".to_owned(),
-            // Folded stacks have functions only.
-            None => return format!("      {function}{inlined}"),
+            None => return None,
         },
-    };
-    format!("      {function}{inlined}  {}", layout.dim(&place))
+    })
 }
 
 /// Why a stack does not reach the thread's start, in words.

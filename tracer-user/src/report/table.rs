@@ -1,13 +1,16 @@
 //! One line a site: how much, how many, how old, growing how fast, whose code and which line.
 
+use super::columns::{aligned, shorten_end, shorten_start, width, widths};
 use super::model::{Report, Site};
 use super::stacks::{own_frame, place};
 use super::text::{Layout, printable};
 use crate::symbolise::Frame;
 use crate::units::{human_age, human_count, human_size};
 
-/// Fewest columns that the function and its line are cut to, even when the terminal has less.
+/// Where there are fewer columns left for the function and its line, they have a line of their own.
 const MIN_PLACE_COLUMNS: usize = 16;
+/// What such a line begins with.
+const INDENT: &str = "     ";
 
 /// Words for one kind of site.
 struct Words {
@@ -75,13 +78,14 @@ pub(super) fn mapping_lines(report: &Report, layout: Layout) -> Vec<String> {
     if report.file.is_some() {
         return lines;
     }
-    lines.push(layout.dim(&format!(
+    let sums = format!(
         "mapped {} in {} mappings; beside them {} by the allocator for its blocks, {} of files only read",
         human_size(mappings.live_bytes as f64),
         human_count(mappings.live_count as f64),
         human_size(mappings.by_allocator_bytes as f64),
         human_size(mappings.read_only_file_bytes as f64),
-    )));
+    );
+    lines.extend(layout.wrapped(&sums, "  ").iter().map(|line| layout.dim(line)));
     lines
 }
 
@@ -98,24 +102,43 @@ fn table(
     let columns = Columns { sampled, timed: !report.is_instant() };
     let mut rows = vec![heading(words, columns)];
     rows.extend(sites.iter().map(|site| cells(site, columns)));
-    let widths = widths(&rows);
-    let used: usize = widths.iter().map(|width| width + 2).sum();
-    let left = layout.width.map(|width| width.saturating_sub(used).max(MIN_PLACE_COLUMNS));
-
-    let places = sites.iter().map(|site| own_frame(&site.frames));
-    let places = places.map(|frame| frame.map_or("(no stack)".into(), |f| short_place(f, left)));
-    let places = std::iter::once(words.place.to_owned()).chain(places);
-    let mut lines: Vec<_> =
-        rows.iter().zip(places).map(|(row, place)| aligned(row, &widths) + &place).collect();
-    if let Some(first) = lines.first_mut() {
-        *first = layout.dim(first);
-    }
+    let frames: Vec<_> = sites.iter().map(|site| own_frame(&site.frames)).collect();
+    let mut lines = with_places(&rows, words.place, &frames, layout);
     if sites.is_empty() {
         lines.push(words.nothing.to_owned());
     }
     if beyond_top + quiet > 0 {
         lines.push(layout.dim(&omitted(words, beyond_top, quiet)));
     }
+    lines
+}
+
+/// Rows, the first of them the heading, each with the place that it is about.
+pub(super) fn with_places(
+    rows: &[Vec<String>],
+    heading: &str,
+    frames: &[Option<&Frame>],
+    layout: Layout,
+) -> Vec<String> {
+    let widths = widths(rows);
+    let used: usize = widths.iter().map(|width| width + 2).sum();
+    let beside = layout.width.map(|width| width.saturating_sub(used));
+    let below = beside.filter(|columns| *columns < MIN_PLACE_COLUMNS).and(layout.width);
+    let columns = below.map(|width| width.saturating_sub(INDENT.len())).or(beside);
+    let places = frames.iter().map(|frame| {
+        frame.map_or_else(|| "(no stack)".to_owned(), |frame| short_place(frame, columns))
+    });
+    let mut lines = Vec::new();
+    for (row, place) in rows.iter().zip(std::iter::once(heading.to_owned()).chain(places)) {
+        let cells = aligned(row, &widths);
+        if below.is_some() {
+            lines.extend([cells.trim_end().to_owned(), format!("{INDENT}{place}")]);
+        } else {
+            lines.push(cells + &place);
+        }
+    }
+    let headings = if below.is_some() { 2 } else { 1 };
+    lines.iter_mut().take(headings).for_each(|line| *line = layout.dim(line));
     lines
 }
 
@@ -206,23 +229,6 @@ pub(super) fn rate(bytes_per_s: f64) -> String {
     format!("{sign}{}/s", human_size(bytes_per_s))
 }
 
-pub(super) fn widths(rows: &[Vec<String>]) -> Vec<usize> {
-    let mut widths = Vec::new();
-    for row in rows {
-        widths.resize(widths.len().max(row.len()), 0);
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    widths
-}
-
-/// Cells to the right of their columns, two blanks after each.
-pub(super) fn aligned(row: &[String], widths: &[usize]) -> String {
-    let cells = row.iter().zip(widths);
-    cells.fold(String::new(), |line, (cell, width)| line + &format!("{cell:>width$}  "))
-}
-
 /// Function and line in so many columns. The line is kept whole as long as it leaves room: it says most.
 pub(crate) fn short_place(frame: &Frame, columns: Option<usize>) -> String {
     let place = place(frame);
@@ -232,7 +238,7 @@ pub(crate) fn short_place(frame: &Frame, columns: Option<usize>) -> String {
         return shorten_end(&without_parameters(&function), columns);
     }
     let place = shorten_start(&place, columns);
-    let left = columns.saturating_sub(place.chars().count() + 1);
+    let left = columns.saturating_sub(width(&place) + 1);
     // A name cut to less than this says nothing.
     if left < 6 {
         return place;
@@ -244,8 +250,18 @@ pub(crate) fn short_place(frame: &Frame, columns: Option<usize>) -> String {
 pub(crate) fn without_parameters(function: &str) -> String {
     let mut depth = 0_usize;
     let mut out = String::new();
+    let mut is_receiver = false;
     for character in function.chars() {
         match character {
+            // `main.(*Server).serve`: what a method of Go belongs to.
+            '(' if depth == 0 && out.ends_with('.') => {
+                is_receiver = true;
+                out.push(character);
+            }
+            ')' if depth == 0 && is_receiver => {
+                is_receiver = false;
+                out.push(character);
+            }
             '<' | '(' | '{' => depth += 1,
             '>' | ')' | '}' => depth = depth.saturating_sub(1),
             _ if depth == 0 => out.push(character),
@@ -253,24 +269,8 @@ pub(crate) fn without_parameters(function: &str) -> String {
         }
     }
     // `<T as Trait>::method` and `operator()` are nothing without what is in brackets.
-    let out = out.trim().trim_matches(':').to_owned();
+    let out = out.trim().trim_matches(':').replace("::::", "::");
     if out.is_empty() || out.ends_with("operator") { function.to_owned() } else { out }
-}
-
-fn shorten_start(text: &str, columns: usize) -> String {
-    let length = text.chars().count();
-    if length <= columns {
-        return text.to_owned();
-    }
-    "…".chars().chain(text.chars().skip(length + 1 - columns)).collect()
-}
-
-/// The first so many columns.
-pub(crate) fn shorten_end(text: &str, columns: usize) -> String {
-    if text.chars().count() <= columns {
-        return text.to_owned();
-    }
-    text.chars().take(columns.saturating_sub(1)).chain("…".chars()).collect()
 }
 
 #[cfg(test)]
@@ -286,16 +286,10 @@ mod tests {
             ("app::Less::operator()(int) const", "app::Less::operator const"),
             ("app::main::{{closure}}", "app::main"),
             ("(((", "((("),
+            ("main.(*Server).serve", "main.(*Server).serve"),
+            ("depot::(anonymous namespace)::fill(int)", "depot::fill"),
         ] {
             assert_eq!(without_parameters(name), short);
         }
-    }
-
-    #[test]
-    fn what_is_too_long_is_cut_where_it_says_least() {
-        assert_eq!(shorten_start("abcdef", 4), "…def");
-        assert_eq!(shorten_end("abcdef", 4), "abc…");
-        assert_eq!(shorten_start("äöü", 3), "äöü");
-        assert_eq!(shorten_start("abc", 0), "…");
     }
 }

@@ -4,10 +4,15 @@
 
 use std::borrow::Cow;
 
+use textwrap::WordSplitter;
+
+use super::columns::{shorten_start, width};
 use super::model::{Report, Totals};
 use super::{footer, stacks, table};
 use crate::units::{human_age, human_count, human_size};
 
+/// A path in the header is not cut to less.
+const MIN_PATH_COLUMNS: usize = 24;
 /// What a line below a report begins with that tells what its reader must know.
 const NOTE: &str = "note       ";
 /// What the rest of a line below a report begins with.
@@ -38,14 +43,31 @@ impl Layout {
     /// A text in lines that fit, those after the first with this before them.
     pub(crate) fn wrapped(self, text: &str, indent: &str) -> Vec<String> {
         let Some(width) = self.width else { return vec![text.to_owned()] };
-        let options = textwrap::Options::new(width).subsequent_indent(indent);
+        let options = textwrap::Options::new(width)
+            .subsequent_indent(indent)
+            .word_splitter(WordSplitter::NoHyphenation);
         textwrap::wrap(text, options).into_iter().map(Cow::into_owned).collect()
     }
 
+    /// A path in the columns that others leave of a line, its end at least.
+    fn rest(self, path: &str, others: &[&str]) -> String {
+        let path = printable(path);
+        let used: usize = others.iter().map(|other| width(other) + 2).sum();
+        match self.width.map(|columns| columns.saturating_sub(used).max(MIN_PATH_COLUMNS)) {
+            Some(left) => shorten_start(&path, left),
+            None => path,
+        }
+    }
+
+    /// A line below a report, which begins with a word for what it tells.
+    pub(super) fn below(self, text: &str) -> Vec<String> {
+        self.wrapped(text, INDENT)
+    }
+
     /// What a reader must know, below a report.
-    pub(crate) fn notes(self, notices: &[String]) -> Vec<String> {
-        let note = |notice| self.wrapped(&format!("{NOTE}{}", printable(notice)), INDENT);
-        notices.iter().flat_map(|notice| note(notice)).collect()
+    pub(super) fn notes(self, notices: &[String]) -> Vec<String> {
+        let note = |notice: &String| self.below(&format!("{NOTE}{}", printable(notice)));
+        notices.iter().flat_map(note).collect()
     }
 
     fn escape(self, code: &str, text: &str) -> String {
@@ -55,7 +77,7 @@ impl Layout {
 
 /// The whole report.
 pub fn render(report: &Report, layout: Layout) -> String {
-    let mut lines = header(report, layout);
+    let mut lines = wrapped_header(report, layout);
     lines.push(String::new());
     lines.extend(table::lines(report, layout));
     lines.extend(table::mapping_lines(report, layout));
@@ -64,6 +86,12 @@ pub fn render(report: &Report, layout: Layout) -> String {
     lines.extend(footer::lines(report, layout));
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// The header in the columns that there are.
+pub(super) fn wrapped_header(report: &Report, layout: Layout) -> Vec<String> {
+    let lines = header(report, layout);
+    lines.iter().flat_map(|line| layout.wrapped(line, "  ")).collect()
 }
 
 /// Who is reported on, how, and how much is live: three lines.
@@ -86,13 +114,11 @@ pub(crate) fn header(report: &Report, layout: Layout) -> Vec<String> {
         let text = format!(" after {}, when frees were last seen", human_age(seconds));
         layout.warning(&text)
     });
+    let name = format!("{} (PID {})", printable(&target.comm), target.pid);
+    let allocators = printable(&target.allocators.join(", "));
+    let exe = layout.rest(&target.exe, &[&name, &allocators]);
     vec![
-        format!(
-            "{}  {}  {}",
-            layout.bold(&format!("{} (PID {})", printable(&target.comm), target.pid)),
-            printable(&target.exe),
-            printable(&target.allocators.join(", ")),
-        ),
+        format!("{}  {exe}  {allocators}", layout.bold(&name)).trim_end().to_owned(),
         format!("{window}; {sampling}"),
         format!(
             "{}{as_of}; resident {}{limit}",
@@ -105,16 +131,19 @@ pub(crate) fn header(report: &Report, layout: Layout) -> Vec<String> {
 /// What a file was made of, and when.
 fn header_of_file(file: &str, report: &Report, layout: Layout) -> Vec<String> {
     let target = &report.target;
-    let mut process = printable(&target.exe);
+    let mut name = printable(file);
+    let mut process = String::new();
     if target.pid != 0 {
-        process = format!("{} (PID {})  {process}", printable(&target.comm), target.pid);
+        process = format!("{} (PID {})", printable(&target.comm), target.pid);
     }
+    let exe = layout.rest(&target.exe, &[&name, &process]);
+    if let Some(columns) = layout.width {
+        name = shorten_start(&name, columns);
+    }
+    let parts = [process, exe].into_iter().filter(|part| !part.is_empty());
+    let head = parts.fold(layout.bold(&name), |head, part| head + "  " + &part);
     let at = if report.has_time() { format!("of {}; ", report.window.end) } else { String::new() };
-    vec![
-        format!("{}  {process}", layout.bold(&printable(file))).trim_end().to_owned(),
-        format!("{at}{}", sampling(report)),
-        in_use(&report.totals, layout),
-    ]
+    vec![head, format!("{at}{}", sampling(report)), in_use(&report.totals, layout)]
 }
 
 fn sampling(report: &Report) -> String {
@@ -146,7 +175,7 @@ fn in_use(totals: &Totals, layout: Layout) -> String {
 /// Text that a target chose, without what would control the terminal.
 pub fn printable(text: &str) -> String {
     let hidden =
-        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect()
 }
 

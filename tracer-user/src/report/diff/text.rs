@@ -1,15 +1,18 @@
 //! A difference as text for people: a line a site, the stacks of those that grew, and what the numbers lack.
 
-use super::{Diff, DiffSite, Side, shown_place};
+use super::{Diff, DiffSite, Side};
 use crate::report::profile::Amounts;
-use crate::report::stacks::frame_lines;
-use crate::report::table::{aligned, widths};
+use crate::report::stacks::{frame_lines, own_frame};
+use crate::report::table::with_places;
 use crate::report::text::{Layout, printable};
 use crate::units::{human_count, human_size};
 
+/// What the rest of a line begins with that is too long.
+const INDENT: &str = "        ";
+
 /// The whole report.
 pub fn render(diff: &Diff, layout: Layout) -> String {
-    let mut lines = vec![
+    let lines = [
         line_of("before", &diff.before, layout),
         line_of("after", &diff.after, layout),
         format!(
@@ -18,12 +21,13 @@ pub fn render(diff: &Diff, layout: Layout) -> String {
             signed_size(diff.grown_bytes as i64),
             signed_size(-(diff.shrunk_bytes as i64)),
         ),
-        String::new(),
     ];
+    let mut lines: Vec<_> = lines.iter().flat_map(|line| layout.wrapped(line, INDENT)).collect();
+    lines.push(String::new());
     lines.extend(table(diff, layout));
     lines.push(String::new());
     lines.extend(stacks(diff, layout));
-    lines.extend(notices(diff));
+    lines.extend(notices(diff, layout));
     lines.push(String::new());
     lines.join("\n")
 }
@@ -48,14 +52,8 @@ fn table(diff: &Diff, layout: Layout) -> Vec<String> {
     heading.extend(["BEFORE", "AFTER", "BLOCKS"]);
     let mut rows: Vec<Vec<String>> = vec![heading.into_iter().map(str::to_owned).collect()];
     rows.extend(diff.sites.iter().map(|site| cells(site, is_sampled)));
-    let widths = widths(&rows);
-    let places = diff.sites.iter().map(|site| printable(&shown_place(&site.frames)));
-    let places = std::iter::once("ALLOCATED IN".to_owned()).chain(places);
-    let mut lines: Vec<String> =
-        rows.iter().zip(places).map(|(row, place)| aligned(row, &widths) + &place).collect();
-    if let Some(first) = lines.first_mut() {
-        *first = layout.dim(first);
-    }
+    let frames: Vec<_> = diff.sites.iter().map(|site| own_frame(&site.frames)).collect();
+    let mut lines = with_places(&rows, "ALLOCATED IN", &frames, layout);
     if diff.sites_omitted > 0 {
         lines.push(layout.dim(&format!("and {} more sites (--top)", diff.sites_omitted)));
     }
@@ -101,10 +99,10 @@ fn stacks(diff: &Diff, layout: Layout) -> Vec<String> {
     lines
 }
 
-fn notices(diff: &Diff) -> Vec<String> {
+fn notices(diff: &Diff, layout: Layout) -> Vec<String> {
     let of = |word: &'static str, side: &Side| {
         let lines = side.notices.iter().map(|notice| format!("{word:<6}  {}", printable(notice)));
-        lines.collect::<Vec<_>>()
+        lines.flat_map(|line| layout.wrapped(&line, INDENT)).collect::<Vec<_>>()
     };
     let mut lines = of("before", &diff.before);
     lines.extend(of("after", &diff.after));

@@ -1,9 +1,11 @@
 //! A listing as text for people: the lines of each function that have numbers, with a few around them.
 
 use super::{Function, Line, Listing, Sum};
+use crate::report::columns::{aligned, shorten_end, widths};
 use crate::report::source::Excerpt;
-use crate::report::table::{aligned, share_of_value, shorten_end, widths};
-use crate::report::text::{Layout, header, printable};
+use crate::report::stacks::fitting_name;
+use crate::report::table::share_of_value;
+use crate::report::text::{Layout, printable, wrapped_header};
 use crate::units::{human_count, human_size, short_size};
 
 /// Fewest columns that source is cut to, even when the terminal has less.
@@ -13,7 +15,7 @@ const NOTHING: &str = ".";
 
 /// The whole listing.
 pub fn render(listing: &Listing, layout: Layout) -> String {
-    let mut lines = header(&listing.report, layout);
+    let mut lines = wrapped_header(&listing.report, layout);
     for function in &listing.functions {
         lines.push(String::new());
         lines.extend(head(function, listing.live_bytes, layout));
@@ -31,10 +33,11 @@ pub fn render(listing: &Listing, layout: Layout) -> String {
 
 /// The function, where its source is, and what it holds of everything.
 fn head(function: &Function, live_bytes: u64, layout: Layout) -> Vec<String> {
-    let mut lines = layout.wrapped(&printable(&function.function), "  ");
-    for line in &mut lines {
-        *line = layout.bold(line);
-    }
+    let name = layout.width.map_or_else(
+        || printable(&function.function),
+        |columns| fitting_name(&function.function, columns),
+    );
+    let mut lines = vec![layout.bold(&name)];
     let named = function.file.clone().unwrap_or_default();
     let found = function.source.as_ref().map(|path| path.display().to_string());
     let place = match found {
@@ -45,12 +48,13 @@ fn head(function: &Function, live_bytes: u64, layout: Layout) -> Vec<String> {
     lines.extend(layout.wrapped(&printable(&place), "  "));
     let (own, all) = (function.own.amounts.live_bytes, function.cumulative.amounts.live_bytes);
     let share = if live_bytes == 0 { 0.0 } else { all as f64 / live_bytes as f64 * 100.0 };
-    lines.push(format!(
+    let holds = format!(
         "live {} of {}, {share:.0} %; {} allocated by its own lines",
         layout.bold(&human_size(all as f64)),
         human_size(live_bytes as f64),
         human_size(own as f64),
-    ));
+    );
+    lines.extend(layout.wrapped(&holds, "  "));
     lines
 }
 

@@ -6,7 +6,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::widgets::Paragraph;
 
 use super::Theme;
-use crate::report::table::shorten_end;
+use crate::report::columns::shorten_end;
 use crate::top::flame::{Bar, bars};
 use crate::top::state::State;
 use crate::units::human_size;
