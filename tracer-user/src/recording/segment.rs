@@ -127,6 +127,19 @@ mod tests {
         rows
     }
 
+    #[test]
+    fn a_recording_from_before_the_last_column_is_read() {
+        let mut bytes = Vec::new();
+        put(&mut bytes, 1);
+        put_signed(&mut bytes, 7);
+        (0..LEAST_COLUMNS).for_each(|_| put_signed(&mut bytes, 1));
+        let mut segment = Segment::default();
+        segment.decode(&pack(&bytes).expect("packed")).expect("unpacked");
+        let mut row = [1; COLUMNS];
+        row[LEAST_COLUMNS..].fill(0);
+        assert_eq!(segment.present().collect::<Vec<_>>(), [(7, &row)]);
+    }
+
     proptest! {
         #[test]
         fn every_snapshot_comes_back(

@@ -102,7 +102,7 @@ pub(crate) fn header(report: &Report, layout: Layout) -> Vec<String> {
     }
     let sampling = sampling(report);
     let window = if report.is_instant() {
-        "a snapshot, without probes".to_owned()
+        "a snapshot, no probes".to_owned()
     } else {
         format!("traced for {}", human_age(report.window.seconds))
     };
@@ -153,7 +153,7 @@ fn sampling(report: &Report) -> String {
         ("unknown", _) => "whether it was sampled is not known".to_owned(),
         (_, 0) => format!("every allocation recorded{by}"),
         (_, mean) => {
-            format!("sampled{by}: one in {} on average, ± is 95 %", human_size(mean as f64))
+            format!("sampled{by}: one in {}, ± is 95 %", human_size(mean as f64))
         }
     }
 }
