@@ -15,6 +15,7 @@ use debuginfod::{BuildId, Client, HttpClient, HttpClientError, Readable};
 use tempfile::NamedTempFile;
 use ureq::http::StatusCode;
 
+use crate::sys::host_names::look_up_without_modules;
 use crate::target::elf::Elf;
 
 /// The variables that configure every client of debuginfod.
@@ -109,6 +110,7 @@ struct Fetcher {
 
 impl Fetcher {
     fn new(urls: &[String], patience: Duration) -> Self {
+        look_up_without_modules();
         let config = ureq::Agent::config_builder()
             .timeout_connect(Some(CONNECT_PATIENCE))
             .timeout_global(Some(patience))

@@ -7,6 +7,7 @@
 pub mod array_memory;
 pub mod bpf;
 pub mod hold;
+pub mod host_names;
 pub mod mapping_watch;
 pub mod own_calls;
 pub mod perf;
