@@ -85,6 +85,12 @@ Examples:
   outlive completions zsh > /usr/local/share/zsh/site-functions/_outlive
   outlive completions fish > ~/.config/fish/completions/outlive.fish";
 
+const MAN_EXAMPLES: &str = "\
+Examples:
+  outlive man | man -l -
+  outlive man attach | man -l -
+  outlive man --all /usr/local/share/man/man1";
+
 /// Names the allocations that outlive their welcome in a running process.
 #[derive(Debug, Parser)]
 #[command(name = "outlive", version, about, after_help = EXAMPLES)]
@@ -165,11 +171,14 @@ pub(super) enum Command {
         shell: clap_complete::Shell,
     },
     /// Print the manual page, of all or of one command
-    #[command(after_help = "Example:\n  outlive man attach | man -l -")]
+    #[command(after_help = MAN_EXAMPLES)]
     Man {
         /// The command
         #[arg(value_name = "COMMAND")]
         command: Option<String>,
+        /// Write the pages of all commands into this directory instead
+        #[arg(long, value_name = "DIR", conflicts_with = "command")]
+        all: Option<PathBuf>,
     },
     /// Read debug information for the process that started this one
     #[command(name = crate::symbolise::WORKER_COMMAND, hide = true)]

@@ -1,6 +1,7 @@
 //! `outlive completions` and `outlive man`: what the command line knows of itself.
 
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
@@ -34,6 +35,21 @@ pub(super) fn man(wanted: Option<&str>) -> Result<Outcome, Fault> {
     // Writing to memory cannot fail.
     drop(clap_mangen::Man::new(command).render(&mut text));
     print(&text)
+}
+
+/// Writes the pages of all commands into a directory: `outlive.1`, `outlive-attach.1` and so on.
+pub(super) fn all_pages(folder: &Path) -> Result<Outcome, Fault> {
+    let written = std::fs::create_dir_all(folder)
+        .and_then(|()| clap_mangen::generate_to(Arguments::command(), folder));
+    written.map(|()| Outcome::Own(Status::Success)).map_err(|error| {
+        let what = format!("cannot write manual pages into {}", folder.display());
+        Fault::new(
+            Status::Failed,
+            what,
+            error.to_string(),
+            "name a directory that you may write to",
+        )
+    })
 }
 
 /// A reader that has gone away wants no more.

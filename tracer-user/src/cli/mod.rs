@@ -58,7 +58,8 @@ pub fn main() -> ExitCode {
             crate::doctor::examine(doctor.pid, doctor.json).map(Outcome::Own)
         }
         Command::Completions { shell } => manual::completions(shell),
-        Command::Man { command } => manual::man(command.as_deref()),
+        Command::Man { all: Some(folder), .. } => manual::all_pages(&folder),
+        Command::Man { command, .. } => manual::man(command.as_deref()),
         Command::SymboliseWorker => work(),
     };
     match outcome {
