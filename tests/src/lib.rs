@@ -17,6 +17,7 @@
 //! | [`terminal`] | a program on a terminal of its own, keys and screen |
 //! | [`report`] | a JSON report, and what tests assert of it |
 //! | [`listing`] | what each line of a function holds, as outlive and as pprof say |
+//! | [`root_directory`] | a root directory that a program runs in |
 //! | [`browser`] | a page in a real browser |
 //! | [`pprof`] | a profile in pprof's format, the rules of its readers, and `go tool pprof` |
 //! | [`golang`] | Go programs, and what they tell of themselves |
@@ -50,6 +51,7 @@ pub mod outlive;
 pub mod patience;
 pub mod pprof;
 pub mod report;
+pub mod root_directory;
 pub mod stopped;
 pub mod terminal;
 pub mod workload;

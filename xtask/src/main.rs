@@ -10,6 +10,7 @@ mod ci;
 mod debian;
 mod debug_tools;
 mod demo;
+mod dist;
 mod failure;
 mod fuzz;
 mod go_layouts;
@@ -60,6 +61,8 @@ enum Command {
         #[arg(last = true, value_name = "ARGS")]
         arguments: Vec<OsString>,
     },
+    /// Make what users install, in target/dist: a static binary, a Debian package, a container image
+    Dist,
     /// Show outlive find the leak of a little server, and check that it does
     Demo,
     /// Run every check that takes no end-to-end test
@@ -141,6 +144,7 @@ fn perform(command: Command) -> Result<bool> {
         Command::Setup => setup::setup().map(|()| true),
         Command::Build => product::build().map(|()| true),
         Command::Run { arguments } => product::run(&arguments).map(|()| true),
+        Command::Dist => dist::dist().map(|()| true),
         Command::Demo => demo::demo().map(|()| true),
         Command::Ci => ci::ci(),
         Command::Layers => layers::check().map(|()| true),

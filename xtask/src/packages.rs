@@ -20,7 +20,31 @@ struct Packages {
     folder: &'static str,
     release: &'static str,
     names: &'static [&'static str],
+    /// Whether what they depend on is wanted, too: to run programs with the root directory as theirs.
+    with_dependencies: bool,
 }
+
+/// A system that packages can be installed in: what is essential to Debian, as far as that takes it; what reads completions and manual
+/// pages; and a module that the C library loads to look up names of hosts.
+const CLEAN_SYSTEM: [&str; 17] = [
+    "base-files",
+    "base-passwd",
+    "bash",
+    "bash-completion",
+    "coreutils",
+    "dash",
+    "diffutils",
+    "dpkg",
+    "findutils",
+    "fish",
+    "grep",
+    "libc-bin",
+    "libnss-myhostname",
+    "man-db",
+    "sed",
+    "tar",
+    "zsh",
+];
 
 /// Servers written in Go, with what their root directory takes for them to run in it.
 const SERVERS: [&str; 9] = [
@@ -36,7 +60,7 @@ const SERVERS: [&str; 9] = [
 ];
 
 /// What each suite needs.
-const NEEDS: [Packages; 5] = [
+const NEEDS: [Packages; 7] = [
     Packages {
         suite: "allocators",
         folder: "allocators",
@@ -49,21 +73,50 @@ const NEEDS: [Packages; 5] = [
             "musl-dev",
             "libunwind8",
         ],
+        with_dependencies: false,
+    },
+    Packages {
+        suite: "dist",
+        folder: "dist/system",
+        release: NEXT_RELEASE,
+        names: &CLEAN_SYSTEM,
+        with_dependencies: true,
+    },
+    Packages {
+        suite: "dist",
+        folder: "dist/containers",
+        release: NEXT_RELEASE,
+        names: &["base-files", "bash", "coreutils", "runc", "skopeo", "umoci"],
+        with_dependencies: true,
     },
     Packages {
         suite: "golang_programs",
         folder: "golang_programs/bookworm",
         release: RELEASE,
         names: &SERVERS,
+        with_dependencies: false,
     },
     Packages {
         suite: "golang_programs",
         folder: "golang_programs/trixie",
         release: NEXT_RELEASE,
         names: &SERVERS,
+        with_dependencies: false,
     },
-    Packages { suite: "usdt", folder: "usdt", release: RELEASE, names: &["systemtap-sdt-dev"] },
-    Packages { suite: "formats", folder: "formats", release: RELEASE, names: &["valgrind"] },
+    Packages {
+        suite: "usdt",
+        folder: "usdt",
+        release: RELEASE,
+        names: &["systemtap-sdt-dev"],
+        with_dependencies: false,
+    },
+    Packages {
+        suite: "formats",
+        folder: "formats",
+        release: RELEASE,
+        names: &["valgrind"],
+        with_dependencies: false,
+    },
 ];
 
 /// Fetches what a suite needs, the first time.
@@ -84,7 +137,12 @@ impl Packages {
             progress::step(&format!("fetching what the suite {suite} needs from Debian {release}"));
         let root = directory.join("root");
         fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
-        Apt::new(&directory, release)?.unpack(self.names, &root)?;
+        let apt = Apt::new(&directory, release)?;
+        if self.with_dependencies {
+            apt.unpack_with_dependencies(self.names, &root)?;
+        } else {
+            apt.unpack(self.names, &root)?;
+        }
         fs::write(&complete, wanted).with_context(|| format!("cannot write {}", complete.display()))
     }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::failure::{self, OrFail as _, failure};
 use crate::tally::{Reader, Tally};
 use crate::{
-    debug_tools, go_toolchains, host, packages, process, product, progress, setup, viewers,
+    debug_tools, dist, go_toolchains, host, packages, process, product, progress, setup, viewers,
     workspace,
 };
 
@@ -21,6 +21,8 @@ const END_TO_END: &str = "e2e";
 const SYMBOLS: &str = "symbols";
 /// The suite that takes viewers of other tools.
 const FORMATS: &str = "formats";
+/// The suite that installs what users install.
+const DIST: &str = "dist";
 /// The suites that take releases of Go: workloads are built by them, profiles opened with their pprof.
 const GOLANG: [&str; 7] =
     ["golang", "golang_attach", "golang_goroutines", TORTURE, "pprof", "diff", "list"];
@@ -122,6 +124,10 @@ fn prepare(suite: &str, extent: Extent) -> Result<Command> {
         FORMATS => {
             packages::fetch(suite)?;
             viewers::fetch()?;
+        }
+        DIST => {
+            dist::dist()?;
+            packages::fetch(suite)?;
         }
         _ => packages::fetch(suite)?,
     }

@@ -27,6 +27,11 @@ pub(crate) fn outlive() -> PathBuf {
     target().join("release/outlive")
 }
 
+/// What is given to users.
+pub(crate) fn dist() -> PathBuf {
+    target().join("dist")
+}
+
 /// Kernels, and the files of the virtual machines that run them.
 pub(crate) fn virtual_machines() -> PathBuf {
     target().join("vm")
