@@ -14,6 +14,7 @@
 //! | [`counts`] | what a workload says it allocated and freed |
 //! | [`workload`] | a running workload, and the conversation with it |
 //! | [`outlive`] | a running `outlive`, and how it ended |
+//! | [`task_page`] | the commands of a page of `docs/tasks`, run |
 //! | [`terminal`] | a program on a terminal of its own, keys and screen |
 //! | [`report`] | a JSON report, and what tests assert of it |
 //! | [`listing`] | what each line of a function holds, as outlive and as pprof say |
@@ -53,5 +54,6 @@ pub mod pprof;
 pub mod report;
 pub mod root_directory;
 pub mod stopped;
+pub mod task_page;
 pub mod terminal;
 pub mod workload;

@@ -8,15 +8,16 @@ use std::{env, fs};
 use anyhow::{Context as _, Result, bail};
 
 use crate::failure::{self, OrFail as _};
-use crate::{budget, layers, process, progress, setup, workspace};
+use crate::{budget, layers, pages, process, progress, setup, workspace};
 
 type Check = (&'static str, fn() -> Result<()>);
 
-const CHECKS: [Check; 7] = [
+const CHECKS: [Check; 8] = [
     ("format", format),
     ("clippy", clippy),
     ("clippy for the kernel programs", clippy_ebpf),
     ("documentation", documentation),
+    ("pages", pages::check),
     ("layers", layers::check),
     ("budget", budget::check),
     ("a second build does nothing", second_build),

@@ -18,6 +18,7 @@ mod go_toolchains;
 mod host;
 mod layers;
 mod packages;
+mod pages;
 mod peers;
 mod process;
 mod product;

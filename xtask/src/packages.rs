@@ -60,7 +60,7 @@ const SERVERS: [&str; 9] = [
 ];
 
 /// What each suite needs.
-const NEEDS: [Packages; 7] = [
+const NEEDS: [Packages; 8] = [
     Packages {
         suite: "allocators",
         folder: "allocators",
@@ -77,6 +77,13 @@ const NEEDS: [Packages; 7] = [
     },
     Packages {
         suite: "dist",
+        folder: "dist/system",
+        release: NEXT_RELEASE,
+        names: &CLEAN_SYSTEM,
+        with_dependencies: true,
+    },
+    Packages {
+        suite: "task_pages",
         folder: "dist/system",
         release: NEXT_RELEASE,
         names: &CLEAN_SYSTEM,

@@ -23,6 +23,8 @@ const SYMBOLS: &str = "symbols";
 const FORMATS: &str = "formats";
 /// The suite that installs what users install.
 const DIST: &str = "dist";
+/// The suite that runs the commands of `docs/tasks`.
+const TASK_PAGES: &str = "task_pages";
 /// The suites that take releases of Go: workloads are built by them, profiles opened with their pprof.
 const GOLANG: [&str; 7] =
     ["golang", "golang_attach", "golang_goroutines", TORTURE, "pprof", "diff", "list"];
@@ -124,6 +126,10 @@ fn prepare(suite: &str, extent: Extent) -> Result<Command> {
         FORMATS => {
             packages::fetch(suite)?;
             viewers::fetch()?;
+        }
+        TASK_PAGES => {
+            cargo.env(GO_TOOLCHAINS, go_toolchains::fetch_for_tests(extent.all_go)?);
+            packages::fetch(suite)?;
         }
         DIST => {
             dist::dist()?;

@@ -59,8 +59,10 @@ fn add_documentation(files: &mut Tree) -> Result<()> {
         fs::read_to_string(root.join(name)).with_context(|| format!("cannot read {name}"))
     };
     files.file(&format!("{DOCUMENTATION}/README.md"), 0o644, text("README.md")?);
-    for (name, page) in contents(&root.join("docs"))? {
-        files.file(&format!("{DOCUMENTATION}/docs/{name}"), 0o644, page);
+    for place in ["docs", "docs/tasks"] {
+        for (name, page) in contents(&root.join(place))? {
+            files.file(&format!("{DOCUMENTATION}/{place}/{name}"), 0o644, page);
+        }
     }
     let mut copyright = String::new();
     for license in ["LICENSE", "LICENSE-MIT"] {
