@@ -204,6 +204,7 @@ fn as_daemon_set(configuration: &mut Value, arguments: &[&str]) {
     let arguments = arguments.iter().map(|word| json!(word));
     configuration["process"]["args"] = std::iter::once(entry_point).chain(arguments).collect();
     configuration["process"]["terminal"] = json!(false);
+    configuration["root"]["readonly"] = json!(true);
     for set in ["bounding", "effective", "permitted", "inheritable", "ambient"] {
         configuration["process"]["capabilities"][set] = json!(CAPABILITIES);
     }

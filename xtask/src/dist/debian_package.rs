@@ -43,9 +43,6 @@ pub(super) fn make(release: &Release, binary: &Path) -> Result<Vec<u8>> {
 
 fn add_pages(files: &mut Tree, binary: &Path) -> Result<()> {
     let folder = workspace::dist().join("man");
-    if folder.exists() {
-        fs::remove_dir_all(&folder).context("cannot remove the pages of another build")?;
-    }
     process::output(Command::new(binary).args(["man", "--all"]).arg(&folder))?;
     for (name, page) in contents(&folder)? {
         files.file(&format!("usr/share/man/man1/{name}.gz"), 0o644, gzip(&page)?);

@@ -56,7 +56,7 @@ pub(super) fn make(release: &Release) -> Result<Vec<u8>> {
     layout.tar(release.time)
 }
 
-/// The image's files; temporary ones of outlive need a place.
+/// The image's files, and a place for temporary ones.
 fn layer(release: &Release) -> Result<Vec<u8>> {
     let mut files = Tree::default();
     files.file(ENTRY_POINT.trim_start_matches('/'), 0o755, release.binary.clone());

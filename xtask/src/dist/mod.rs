@@ -18,6 +18,7 @@ use bytesize::ByteSize;
 use crate::failure::OrFail as _;
 use crate::{process, product, progress, workspace};
 
+const REMEDY: &str = "check that target/dist/outlive runs here, and that this is a whole clone";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What is packed.
@@ -33,9 +34,7 @@ pub(crate) fn dist() -> Result<()> {
     product::build_static()?;
     let directory = workspace::dist();
     let what = "there is nothing to give to users";
-    fs::create_dir_all(&directory)
-        .context("cannot create target/dist")
-        .or_fail(what, "make the directory `target` writable")?;
+    begin(&directory).or_fail(what, "make the directory `target` writable")?;
     let shown = progress::step("packing a binary, a Debian package and an image");
     let binary = directory.join("outlive");
     strip(&binary).or_fail(what, "install binutils: `strip` is a part of it")?;
@@ -50,7 +49,7 @@ pub(crate) fn dist() -> Result<()> {
     ];
     let mut sizes = vec![("outlive".to_owned(), release.binary.len())];
     for (name, bytes) in artefacts {
-        let bytes = bytes.or_fail(&format!("{name} cannot be made"), "see the reason above")?;
+        let bytes = bytes.or_fail(&format!("{name} cannot be made"), REMEDY)?;
         let written = fs::write(directory.join(&name), &bytes);
         written.with_context(|| format!("cannot write target/dist/{name}"))?;
         sizes.push((name, bytes.len()));
@@ -61,6 +60,14 @@ pub(crate) fn dist() -> Result<()> {
         writeln!(stdout(), "{size:>9.1}  target/dist/{name}").context("cannot write the sizes")?;
     }
     Ok(())
+}
+
+/// Nothing of another version may stay beside what is made.
+fn begin(directory: &Path) -> Result<()> {
+    if directory.exists() {
+        fs::remove_dir_all(directory).context("cannot remove what was in target/dist")?;
+    }
+    fs::create_dir_all(directory).context("cannot create target/dist")
 }
 
 /// The product without what only debuggers read.
