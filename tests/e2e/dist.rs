@@ -116,10 +116,16 @@ fn commands(help: &str) -> Vec<&str> {
 }
 
 #[test]
-fn each_command_has_a_manual_page_that_man_shows() {
+fn man_help_and_shells_know_every_command() {
     let root = installed();
     let help = root.output("outlive", ["--help"]);
-    for command in commands(&help) {
+    assert_man_shows_pages(&root, &help);
+    assert_help_has_examples(&root, &help);
+    assert_shells_complete(&root, &help);
+}
+
+fn assert_man_shows_pages(root: &RootDirectory, help: &str) {
+    for command in commands(help) {
         let page = format!("outlive-{command}");
         let shown = root.finished("man", ["--warnings", "1", &page]).with_status(0);
         assert_eq!(shown.stderr, "", "{page}");
@@ -131,11 +137,8 @@ fn each_command_has_a_manual_page_that_man_shows() {
     assert!(shown.contains("outlive-attach(1)"), "{shown}");
 }
 
-#[test]
-fn each_command_shows_examples_and_is_described_by_its_page() {
-    let root = installed();
-    let help = root.output("outlive", ["--help"]);
-    for command in commands(&help) {
+fn assert_help_has_examples(root: &RootDirectory, help: &str) {
+    for command in commands(help) {
         let shown = root.output("outlive", [command, "--help"]);
         let examples = shown.lines().skip_while(|line| !line.starts_with("Example")).skip(1);
         let of_command = format!("outlive {command}");
@@ -144,10 +147,7 @@ fn each_command_shows_examples_and_is_described_by_its_page() {
     }
 }
 
-#[test]
-fn bash_zsh_and_fish_complete_every_command() {
-    let root = installed();
-    let help = root.output("outlive", ["--help"]);
+fn assert_shells_complete(root: &RootDirectory, help: &str) {
     let bash = ". /usr/share/bash-completion/completions/outlive
         COMP_WORDS=(outlive ''); COMP_CWORD=1; _outlive outlive '' outlive; printf '%s\\n' \"${COMPREPLY[@]}\"";
     let by_bash = root.output("bash", ["-ec", bash]);
@@ -156,7 +156,7 @@ fn bash_zsh_and_fish_complete_every_command() {
     let by_zsh = root.output("zsh", ["-ec", zsh]);
     assert!(by_zsh.starts_with("_outlive\n"), "zsh does not know the completions:\n{by_zsh}");
     root.output("zsh", ["-n", "/usr/share/zsh/vendor-completions/_outlive"]);
-    for command in commands(&help) {
+    for command in commands(help) {
         assert!(by_bash.lines().any(|word| word == command), "bash, {command}:\n{by_bash}");
         assert!(
             by_fish.lines().any(|line| line.split('\t').next() == Some(command)),
