@@ -147,19 +147,6 @@ fn snapshots_leave_a_working_program_alone() {
 }
 
 #[test]
-fn program_whose_profiler_is_off_is_told_apart() {
-    with_each(|toolchain| {
-        let program = build("mapcache", toolchain, Build::Plain, Profiler::Off);
-        let mut workload = GoWorkload::start(&program);
-        workload.go(1000);
-        let [_, why, remedy] = snapshot(workload.pid()).error(4);
-        assert!(why.contains("MemProfileRate is 0"), "{why}");
-        assert!(remedy.contains("--enable-go-profiling"), "{remedy}");
-        workload.exit();
-    });
-}
-
-#[test]
 fn program_that_is_not_of_go_is_refused() {
     let program = compiler::build("c/leak.c", compiler::Build::Debug);
     let workload = Workload::start(&program, &["malloc", "1"]);

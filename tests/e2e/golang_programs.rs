@@ -129,7 +129,7 @@ fn assert_followed(server: &RunningServer, what: &str) {
 
 /// Nothing in restic reads the profile, so that the linker turned the profiler off.
 #[test]
-fn restic_whose_profiler_is_off_is_told_apart_and_followed_when_asked() {
+fn restic_whose_profiler_is_off_is_walked_and_followed_when_asked() {
     for system in System::all() {
         let folder = system.folder();
         let repository = format!("{}/repository", folder.inside);
@@ -149,14 +149,15 @@ fn restic_whose_profiler_is_off_is_told_apart_and_followed_when_asked() {
         // Once it reads, it is the program, and its runtime runs.
         let mut original = noise();
         input.write_all(&original).expect("it reads");
-        let refused = || {
-            let ended = finished(&mut command(["snapshot", &pid.to_string()]));
-            (ended.status.code() == Some(4)).then_some(ended)
+        let walked = || {
+            let ended =
+                finished(&mut command(["snapshot", &pid.to_string(), "-f", "json", "-n", "0"]));
+            ended.status.success().then(|| ended.report())
         };
-        let refused = await_condition(PATIENCE, refused).expect("it is refused");
-        let [_, why, remedy] = refused.error(4);
-        assert!(why.contains("MemProfileRate is 0"), "{why}");
-        assert!(remedy.contains("--enable-go-profiling"), "{remedy}");
+        let walked = await_condition(PATIENCE, walked).expect("its heap is walked");
+        assert_eq!(walked.text("/sampling/mode"), "heap-walk", "{walked}");
+        let live: u64 = walked.sites().iter().map(|site| site.number("live_bytes")).sum();
+        assert!(live > 1 << 20 && live == walked.number("/totals/live_bytes"), "{walked}");
         let outlive = Outlive::attach(&[pid], &["--enable-go-profiling=4096", "--top", "0"]);
         for _ in 0..8 {
             let more = noise();

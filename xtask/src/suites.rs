@@ -26,8 +26,16 @@ const DIST: &str = "dist";
 /// The suite that runs the commands of `docs/tasks`.
 const TASK_PAGES: &str = "task_pages";
 /// The suites that take releases of Go: workloads are built by them, profiles opened with their pprof.
-const GOLANG: [&str; 7] =
-    ["golang", "golang_attach", "golang_goroutines", TORTURE, "pprof", "diff", "list"];
+const GOLANG: [&str; 8] = [
+    "golang",
+    "golang_attach",
+    "golang_goroutines",
+    "golang_walk",
+    TORTURE,
+    "pprof",
+    "diff",
+    "list",
+];
 /// The suite in which tracers come and go.
 const TORTURE: &str = "golang_torture";
 /// Tells that suite how often.

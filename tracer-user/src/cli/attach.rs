@@ -12,7 +12,7 @@ use crate::fault::{Fault, Status};
 use crate::report::model::Report;
 use crate::target::{Pid, Target};
 use crate::trace::hooks::Source;
-use crate::trace::options::Selection;
+use crate::trace::options::{Selection, TraceOptions};
 use crate::trace::progress::Progress;
 use crate::trace::session::Session;
 
@@ -31,6 +31,7 @@ pub(super) fn attach(arguments: &Attach, global: &Global) -> Result<Outcome, Fau
     pids.dedup();
     let selection = Selection::Poisson { mean_bytes: DEFAULT_MEAN_BYTES };
     let options = trace.options(selection, Some(DEFAULT_OVERHEAD))?;
+    let options = TraceOptions { walks_heaps: true, ..options };
     let targets = pids.into_iter().map(Target::open).collect::<Result<Vec<_>, _>>()?;
     let signals = Signals::hear()?;
     let output = Output::open(&trace.output, trace.force, trace.format, global.color)?;

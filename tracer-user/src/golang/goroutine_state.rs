@@ -58,3 +58,11 @@ impl State {
         !matches!(self, Self::Running | Self::CopyingStack)
     }
 }
+
+/// Functions of the runtime that start the program's own goroutines.
+const PROGRAMS_OWN: [&str; 3] = ["runtime.main", "runtime.corostart", "runtime.handleAsyncEvent"];
+
+/// Whether a function that starts a goroutine is the runtime's own, as Go itself tells them apart.
+pub fn is_system(start: &str) -> bool {
+    start.starts_with("runtime.") && !PROGRAMS_OWN.contains(&start)
+}

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use super::GoError;
 use super::bytes::{u8_at, u32_at, u64_at};
-pub use super::goroutine_state::State;
 use super::goroutine_state::{DEAD, EXTRA, IDLE, SCAN};
+pub use super::goroutine_state::{State, is_system};
 use super::layout::GoroutineLayout;
 use crate::target::{RemoteMemory, VirtAddr};
 

@@ -12,14 +12,16 @@ use super::GoError;
 use super::anchors::Anchors;
 use super::buckets::{self, Bucket, Buckets, ProfilePlace};
 use super::code::{CodeFrame, GoCode};
-use super::goroutines::{Goroutine, Goroutines};
+use super::goroutines::{Goroutine, Goroutines, is_system};
 use super::heap::spans;
+use super::holdings::{self, Holdings, Types, VariableNames};
 use super::hooks::RuntimeHooks;
 use super::layout::Layout;
 use super::moduledata::{Moduledata, Variables};
-use super::never_wake::{self, NeverWake, Places};
+use super::never_wake::{self, NeverWake};
 use super::pclntab::Pclntab;
 use super::profiling::ForcedRate;
+use super::roots::Places;
 use super::specials::Specials;
 use super::types::{self, TypeSection};
 use super::version::GoVersion;
@@ -166,7 +168,32 @@ impl GoProcess {
 
     /// The goroutines that can never run again. With `hold` the process may be held for so long.
     pub fn never_wake(&self, hold: Option<Duration>) -> Result<NeverWake, GoError> {
-        let places = Places {
+        never_wake::find(&self.places()?, hold)
+    }
+
+    /// Names of its variables, for [`Self::holdings`].
+    pub fn variable_names(&self) -> VariableNames {
+        VariableNames::read(self.code.image().file(), self.variables, self.bias)
+    }
+
+    /// What its heap holds now, by type and by what holds it.
+    pub fn holdings(&self, names: &VariableNames) -> Result<Holdings, GoError> {
+        let types = Types {
+            code: &self.code,
+            section: self.types,
+            layout: &self.layout.types,
+            bias: self.bias,
+            are_kept: self.layout.heap.large_type.is_some(),
+        };
+        let is_system = |goroutine: &Goroutine| {
+            self.function_starting_at(goroutine.start)
+                .is_some_and(|start| is_system(&start.function))
+        };
+        holdings::read(&self.places()?, names, &types, &is_system)
+    }
+
+    fn places(&self) -> Result<Places<'_>, GoError> {
+        Ok(Places {
             memory: self.memory,
             process: &self.directory,
             heap: self.variable(self.anchors.heap, "mheap_")?,
@@ -178,8 +205,7 @@ impl GoProcess {
             finalizers: self.in_memory(&self.anchors.finalizer_candidates),
             cleanups: self.in_memory(&self.anchors.cleanup_candidates),
             has_plugins: self.has_plugins,
-        };
-        never_wake::find(&places, hold)
+        })
     }
 
     fn in_memory(&self, places: &[ElfAddr]) -> Vec<VirtAddr> {

@@ -4,7 +4,7 @@
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Mnemonic};
 
-use super::bytes::{i32_at, u8_at, varint};
+use super::bytes::{i32_at, u8_at, u64_at, varint};
 use super::code::GoCode;
 use super::layout::TypeLayout;
 use crate::target::ElfAddr;
@@ -27,6 +27,15 @@ pub struct TypeSection {
     pub start: ElfAddr,
     /// The end.
     pub end: ElfAddr,
+}
+
+/// What is known of a type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeFacts {
+    /// Such as `main.Result`.
+    pub name: String,
+    /// Bytes of one.
+    pub bytes: u64,
 }
 
 /// The type that the call before a return address allocates; `None` when the code does not show it.
@@ -66,12 +75,27 @@ pub fn allocated_at(
 
 /// The name of the type whose description is at an address.
 fn name(code: &GoCode, section: TypeSection, layout: &TypeLayout, at: ElfAddr) -> Option<String> {
+    facts(code, section, layout, at).map(|facts| facts.name)
+}
+
+/// The type whose description is at an address; `None` when there is none, as for types that were made while the program runs.
+pub(super) fn facts(
+    code: &GoCode,
+    section: TypeSection,
+    layout: &TypeLayout,
+    at: ElfAddr,
+) -> Option<TypeFacts> {
+    if !(section.start..section.end).contains(&at) {
+        return None;
+    }
     let head = code.image().bytes(at, HEAD_BYTES)?;
+    // The size is the first field in every release.
+    let bytes = u64_at(&head, 0)?;
     let flags = u8_at(&head, layout.tflag)?;
     let offset = u64::try_from(i32_at(&head, layout.name)?).ok()?;
-    let bytes =
-        code.image().bytes_up_to(ElfAddr(section.start.0.checked_add(offset)?), MAX_NAME_BYTES)?;
-    parse_name(&bytes, flags)
+    let place = ElfAddr(section.start.0.checked_add(offset)?);
+    let name = parse_name(&code.image().bytes_up_to(place, MAX_NAME_BYTES)?, flags)?;
+    Some(TypeFacts { name, bytes })
 }
 
 /// A byte of flags, the length, the name.

@@ -5,14 +5,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::is_system;
 use super::model::Change;
-use crate::golang::goroutines::Goroutine;
+use crate::golang::goroutines::{Goroutine, is_system};
 use crate::target::VirtAddr;
-
-/// Functions of the runtime that start the program's own goroutines.
-pub(super) const PROGRAMS_OWN: [&str; 3] =
-    ["runtime.main", "runtime.corostart", "runtime.handleAsyncEvent"];
 
 /// Goroutines of one creation site.
 #[derive(Clone, Debug, PartialEq)]

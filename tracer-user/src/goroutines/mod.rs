@@ -13,7 +13,7 @@ use crate::golang::code::CodeFrame;
 use crate::golang::goroutines::{Goroutine, Goroutines};
 use crate::golang::never_wake::{Evidence, NeverWake};
 use crate::golang::{GoError, GoProcess};
-use crate::goroutines::groups::{Group, PROGRAMS_OWN, compare, count_never_wake, group};
+use crate::goroutines::groups::{Group, compare, count_never_wake, group};
 use crate::goroutines::model::{
     Change, Creator, GoroutineGroup, GoroutineReport, GoroutineTotals, SCHEMA, Since,
 };
@@ -212,9 +212,4 @@ fn frames(process: &GoProcess, stack: &[VirtAddr], raw: bool) -> Vec<Frame> {
         frames.drain(..hidden);
     }
     frames.into_iter().map(|frame| section_frame(process, frame)).collect()
-}
-
-/// Whether a function that starts a goroutine is the runtime's own, as Go itself tells them apart.
-fn is_system(start: &str) -> bool {
-    start.starts_with("runtime.") && !PROGRAMS_OWN.contains(&start)
 }

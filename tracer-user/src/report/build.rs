@@ -291,6 +291,7 @@ pub(super) fn site_section(rank: usize, site: &SiteSnapshot, stack: Stack, raw: 
         raw_frames: raw.then_some(stack.frames),
         go: site.go.map(|facts| go_site(site, &facts)),
         history: Vec::new(),
+        held: None,
     }
 }
 

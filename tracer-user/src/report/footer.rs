@@ -13,7 +13,7 @@ pub(crate) fn lines(report: &Report, layout: Layout) -> Vec<String> {
     let lost =
         if lost.is_empty() { "nothing".to_owned() } else { layout.warning(&lost.join("; ")) };
     let mut lines = layout.below(&format!("lost       {lost}"));
-    if !report.is_instant() {
+    if !report.is_instant() && !report.is_walk() {
         lines.extend(layout.below(&format!("inherited  {}", inherited(report))));
     }
     lines.extend(layout.below(&format!("cost       {}", cost(report))));
@@ -71,7 +71,7 @@ fn inherited(report: &Report) -> String {
 
 fn cost(report: &Report) -> String {
     let cost = &report.cost;
-    let probes = if report.is_instant() {
+    let probes = if report.is_instant() || report.is_walk() {
         "no probes".to_owned()
     } else {
         let slowdown = cost.estimated_slowdown.map_or_else(String::new, |slowdown| {

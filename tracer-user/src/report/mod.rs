@@ -9,6 +9,7 @@ pub(crate) mod columns;
 pub mod diff;
 pub mod export;
 pub(crate) mod footer;
+mod holdings;
 pub mod import;
 pub mod json;
 pub mod list;

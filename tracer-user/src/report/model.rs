@@ -9,6 +9,10 @@ use super::words::{self, Word};
 
 /// The name and version of the contract.
 pub const SCHEMA: &str = "outlive/1";
+/// The mode of numbers that a walk over the heap gives: what is held and by what, without call sites.
+pub const HEAP_WALK: Word = "heap-walk";
+/// The kind of a site of such a walk: objects of one type that one thing holds.
+pub const HOLDING: Word = "holding";
 /// The time of a file that does not tell any.
 pub const NO_TIME: &str = "1970-01-01T00:00:00Z";
 
@@ -50,6 +54,11 @@ impl Report {
     /// Whether it is of an instant: nothing was followed, so that ages and growth are not known.
     pub fn is_instant(&self) -> bool {
         self.window.start == self.window.end
+    }
+
+    /// Whether it is of a walk over the heap: what is held, without call sites.
+    pub fn is_walk(&self) -> bool {
+        self.sampling.mode == HEAP_WALK
     }
 
     /// Whether it is known of when it is: a file may not tell.
@@ -101,7 +110,7 @@ pub struct Window {
 /// How allocations were chosen.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Sampling {
-    /// `exact`, `poisson`, `usdt`: by the process itself, or `go-runtime`: by its Go runtime. Of a file: `exact`, `pprof`: it says how,
+    /// `exact`, `poisson`, `usdt`: by the process itself, `go-runtime`: by its Go runtime, or `heap-walk`: its heap was walked. Of a file: `exact`, `pprof`: it says how,
     /// or `unknown`.
     #[serde(deserialize_with = "words::known")]
     pub mode: Word,
@@ -114,7 +123,7 @@ pub struct Sampling {
 impl Sampling {
     /// Whether numbers are estimates.
     pub fn is_estimate(&self) -> bool {
-        !matches!(self.mode, "exact" | "unknown")
+        !matches!(self.mode, "exact" | "unknown" | HEAP_WALK)
     }
 }
 
@@ -130,7 +139,8 @@ pub struct Totals {
     pub freed_bytes: u64,
     pub freed_count: u64,
     pub inherited_bytes: Option<u64>,
-    /// In a snapshot of a Go process: bytes in use now, as [`GoSite::now_bytes`].
+    /// In a snapshot of a Go process: bytes in use now, as [`GoSite::now_bytes`]. In a walk: all bytes allocated, garbage that is not swept yet
+    /// included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -270,7 +280,7 @@ impl Cost {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[allow(missing_docs, reason = "the names are the contract's and say it all")]
 pub struct Site {
-    /// `allocation` or `mapping`.
+    /// `allocation`, `mapping` or `holding`.
     #[serde(deserialize_with = "words::known")]
     pub kind: Word,
     /// `anonymous` or `file`: what is behind a mapping; `null` for an allocation.
@@ -311,6 +321,25 @@ pub struct Site {
     /// Its live bytes at the moments of the report's timeline; empty when it has no line.
     #[serde(skip)]
     pub history: Vec<u64>,
+    /// In a site of kind `holding`: what is held, and by what kind of thing. Which one is in `retained_by`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldSite>,
+}
+
+/// Objects of one type that one thing holds, found by a walk over the heap.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct HeldSite {
+    /// `variable`, `variables`: several, `goroutines`: of one `go` statement, `several-goroutines`, or `runtime`.
+    #[serde(deserialize_with = "words::known")]
+    pub holder: Word,
+    /// Where the type is not known: the size of a slot; `null` for those too large for a size class.
+    pub slot_bytes: Option<u64>,
+    /// Where the type is not known: whether some of the words may be addresses.
+    pub has_pointers: Option<bool>,
+    /// Bytes more than at the first walk; `null` when there was one only.
+    pub growth_bytes: Option<i64>,
+    /// Objects more than at the first walk.
+    pub growth_count: Option<i64>,
 }
 
 /// A call site as a Go runtime's profiler has it at this instant. `live_*` of the site are those of the last finished collection.

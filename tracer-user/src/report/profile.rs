@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::build::Sort;
+use super::holdings;
 use super::model::{Report, Site, TargetSection};
 use super::timeline::Timeline;
 use crate::symbolise::Frame;
@@ -141,11 +142,18 @@ impl Profile {
         self.processes.push(report.target.clone());
         self.timelines.extend(report.timeline.clone().map(|timeline| (process, timeline)));
         for site in &report.sites {
-            let frames = site.raw_frames.as_ref().unwrap_or(&site.frames);
-            let stack = frames.iter().map(|frame| self.frames.intern(frame)).collect();
+            let stack = match &site.held {
+                Some(held) => {
+                    holdings::path(site, held).iter().map(|f| self.frames.intern(f)).collect()
+                }
+                None => {
+                    let frames = site.raw_frames.as_ref().unwrap_or(&site.frames);
+                    frames.iter().map(|frame| self.frames.intern(frame)).collect()
+                }
+            };
             self.sites.push(ProfileSite {
                 process,
-                kind: site.kind,
+                kind: if site.held.is_some() { "allocation" } else { site.kind },
                 stack,
                 amounts: amounts(site),
                 freed_bytes: site.freed_bytes,

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use textwrap::WordSplitter;
 
 use super::columns::{shorten_start, width};
-use super::model::{Report, Totals};
-use super::{footer, stacks, table};
+use super::model::{HEAP_WALK, Report, Totals};
+use super::{footer, holdings, stacks, table};
 use crate::units::{human_age, human_count, human_size};
 
 /// A path in the header is not cut to less.
@@ -79,8 +79,12 @@ impl Layout {
 pub fn render(report: &Report, layout: Layout) -> String {
     let mut lines = wrapped_header(report, layout);
     lines.push(String::new());
-    lines.extend(table::lines(report, layout));
-    lines.extend(table::mapping_lines(report, layout));
+    if report.is_walk() {
+        lines.extend(holdings::lines(report, layout));
+    } else {
+        lines.extend(table::lines(report, layout));
+        lines.extend(table::mapping_lines(report, layout));
+    }
     lines.push(String::new());
     lines.extend(stacks::lines(report, layout));
     lines.extend(footer::lines(report, layout));
@@ -103,6 +107,8 @@ pub(crate) fn header(report: &Report, layout: Layout) -> Vec<String> {
     let sampling = sampling(report);
     let window = if report.is_instant() {
         "a snapshot, no probes".to_owned()
+    } else if report.is_walk() {
+        format!("two looks {} apart, no probes", human_age(report.window.seconds))
     } else {
         format!("traced for {}", human_age(report.window.seconds))
     };
@@ -122,7 +128,11 @@ pub(crate) fn header(report: &Report, layout: Layout) -> Vec<String> {
         format!("{window}; {sampling}"),
         format!(
             "{}{as_of}; resident {}{limit}",
-            in_use(&report.totals, layout),
+            if report.is_walk() {
+                held(&report.totals, layout)
+            } else {
+                in_use(&report.totals, layout)
+            },
             human_size(report.memory.rss_bytes as f64)
         ),
     ]
@@ -149,6 +159,7 @@ fn header_of_file(file: &str, report: &Report, layout: Layout) -> Vec<String> {
 fn sampling(report: &Report) -> String {
     let by = if report.sampling.mode == "go-runtime" { " by the Go runtime" } else { "" };
     match (report.sampling.mode, report.sampling.mean_bytes) {
+        (HEAP_WALK, _) => "its heap walked, without call sites".to_owned(),
         ("usdt", _) => "sampled by the process itself (USDT), ± is 95 %".to_owned(),
         ("unknown", _) => "whether it was sampled is not known".to_owned(),
         (_, 0) => format!("every allocation recorded{by}"),
@@ -170,6 +181,15 @@ fn in_use(totals: &Totals, layout: Layout) -> String {
             human_size(now as f64)
         ),
     }
+}
+
+/// How much is held, and how much more is allocated.
+fn held(totals: &Totals, layout: Layout) -> String {
+    let bytes = layout.bold(&human_size(totals.live_bytes as f64));
+    let count = human_count(totals.live_count as f64);
+    let now = totals.now_bytes.unwrap_or(totals.live_bytes);
+    let garbage = human_size(now.saturating_sub(totals.live_bytes) as f64);
+    format!("held {bytes} in {count} objects; garbage that is not collected yet {garbage}")
 }
 
 /// Text that a target chose, without what would control the terminal.

@@ -5,12 +5,12 @@
 use serde::de::Error as _;
 use serde::{Deserialize as _, Deserializer};
 
-use super::model::SCHEMA;
+use super::model::{HEAP_WALK, HOLDING, SCHEMA};
 
 /// One of a fixed set of words.
 pub type Word = &'static str;
 
-const WORDS: [Word; 27] = [
+const WORDS: [Word; 34] = [
     SCHEMA,
     "native",
     "go",
@@ -21,8 +21,15 @@ const WORDS: [Word; 27] = [
     "poisson",
     "usdt",
     "go-runtime",
+    HEAP_WALK,
     "allocation",
     "mapping",
+    HOLDING,
+    "variable",
+    "variables",
+    "goroutines",
+    "several-goroutines",
+    "runtime",
     "anonymous",
     "file",
     "growing",

@@ -5,22 +5,24 @@
 pub mod frames;
 mod refusal;
 mod sites;
+pub mod walk;
 
 use std::time::SystemTime;
 
-use crate::fault::{Fault, Status};
+use crate::fault::Fault;
 use crate::golang::buckets::Buckets;
 use crate::golang::specials::Specials;
 use crate::golang::{GoError, GoProcess};
 use crate::ledger::snapshot::Estimate;
-use crate::report::describe_target;
 use crate::report::model::{
     Breakdown, Cost, GoSite, Loss, Memory, Report, SCHEMA, Sampling, Site, TargetSection, Totals,
     Window,
 };
+use crate::report::{Sort, describe_target};
 use crate::snapshot::frames::Named;
 pub(crate) use crate::snapshot::frames::section_frame;
 use crate::snapshot::sites::{ProfileSite, ProfileSites};
+use crate::snapshot::walk::{HeapWalk, WalkOptions};
 use crate::sys::usage;
 use crate::target::Target;
 use crate::target::memory::ProcessMemory;
@@ -32,6 +34,9 @@ const NO_VERDICT: &str =
 
 /// Of when the numbers are.
 const AS_OF: &str = "in use is as of the last finished garbage collection, as pprof has it; now is with what was allocated since, and with garbage that is not swept yet";
+
+/// What a walk over the heap counts.
+const AS_OF_WALK: &str = "held is what some way leads to from a variable, a goroutine or the runtime, in bytes of slots; a stale word that looks like an address counts as a way, so that what is held is at most that; what no way leads to is garbage that is not collected yet";
 
 /// What cannot be done, when it cannot.
 const WHAT: &str = "cannot take a snapshot of process";
@@ -56,7 +61,11 @@ pub fn take(target: &Target, options: Options) -> Result<Report, Fault> {
     let buckets = process.buckets().map_err(refuse)?;
     // Since Go 1.25 the very first allocation of a program is sampled before the profiler is told to be off.
     if rate == 0 && buckets.list.len() <= 1 {
-        return Err(profiler_is_off(target));
+        let walk = HeapWalk::begin(process).map_err(refuse)?;
+        if !target.is_same_program() {
+            return Err(refuse(GoError::gone()));
+        }
+        return Ok(walk.report(target, WalkOptions { sort: Sort::Live, top: options.top }));
     }
     let at = SystemTime::now();
     let mut notices = notices_on(&process, &buckets, rate);
@@ -189,6 +198,7 @@ fn section(rank: usize, site: &ProfileSite, named: Named, options: Options) -> S
             followed: None,
             sampled_objects: site.sampled_objects,
         }),
+        held: None,
     }
 }
 
@@ -243,16 +253,4 @@ fn notices_on(process: &GoProcess, buckets: &Buckets, rate: u64) -> Vec<String> 
         notices.push("it has loaded plugins: their functions are not named".to_owned());
     }
     notices
-}
-
-fn profiler_is_off(target: &Target) -> Fault {
-    Fault::new(
-        Status::NoTarget,
-        format!("there is no heap profile in process {}", target.pid),
-        "its runtime does not sample allocations (runtime.MemProfileRate is 0): the Go linker turns that off in programs that never read the profile",
-        format!(
-            "turn it on from outside: outlive attach --enable-go-profiling {}; or build it with net/http/pprof",
-            target.pid
-        ),
-    )
 }

@@ -44,7 +44,15 @@ pub fn select_functions(
 
 /// The variables with these names, sorted.
 pub fn find_variables(file: &File, names: &[&str]) -> Result<Vec<Symbol>, ElfError> {
-    select_symbols(file, &[elf::STT_OBJECT], &mut |name| names.contains(&name))
+    select_variables(file, &mut |name| names.contains(&name))
+}
+
+/// The variables whose names `wanted` accepts, sorted, each once.
+pub fn select_variables(
+    file: &File,
+    wanted: &mut dyn FnMut(&str) -> bool,
+) -> Result<Vec<Symbol>, ElfError> {
+    select_symbols(file, &[elf::STT_OBJECT], wanted)
 }
 
 fn select_symbols(

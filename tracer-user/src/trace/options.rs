@@ -50,6 +50,8 @@ pub struct TraceOptions {
     pub hears_samplers: bool,
     /// Turn on the profiler of a Go runtime that has none, with this mean of bytes between samples.
     pub go_profiling: Option<u64>,
+    /// Walk the heap of a Go process that nothing else tells of.
+    pub walks_heaps: bool,
     /// Use this kind of link and no better one.
     pub force_link: Option<LinkKind>,
     /// Size of the ring buffer, bytes.

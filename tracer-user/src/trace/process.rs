@@ -5,11 +5,14 @@ use std::time::SystemTime;
 
 use crate::collector::event::{Event, Happening};
 use crate::fault::{Fault, Status};
+use crate::golang::GoProcess;
 use crate::governor::{Governor, Remedies};
 use crate::ledger::mappings::MappingsSnapshot;
 use crate::ledger::snapshot::{Filter, Snapshot};
 use crate::ledger::{Ledger, MappingBook};
 use crate::probes::attach::Links;
+use crate::report::model::Report;
+use crate::snapshot::walk::{HeapWalk, WalkOptions};
 use crate::sys::usage::monotonic_ns;
 use crate::target::mapped;
 use crate::target::memory::ProcessMemory;
@@ -44,6 +47,8 @@ pub struct TracedProcess {
     pub hooks: Hooks,
     /// Its Go heap, when it has one that is followed.
     pub golang: Option<GoHeap>,
+    /// Its Go heap, walked because nothing tells of it.
+    pub walked: Option<HeapWalk>,
     /// Why it is not followed although there is one.
     pub golang_refused: Option<NotFollowed>,
     is_new: bool,
@@ -71,6 +76,8 @@ pub struct TracedProcess {
     space: AddressSpace,
     /// The rate to set where a Go runtime's profiler is off; `None` to leave it.
     go_profiling: Option<u64>,
+    /// A Go heap that nothing tells of may be walked.
+    walks_heaps: bool,
     /// Modules among which no Go runtime was found.
     searched_for_go: BTreeSet<ModuleId>,
     /// When the mappings were last followed, `CLOCK_MONOTONIC`, nanoseconds.
@@ -101,6 +108,8 @@ impl TracedProcess {
             mappings: None,
             hooks: Hooks::default(),
             golang: None,
+            walked: None,
+            walks_heaps: options.walks_heaps,
             golang_refused: None,
             is_new: false,
             go_profiling: options.go_profiling,
@@ -214,6 +223,13 @@ impl TracedProcess {
                 true
             }
             Err(NotFollowed::NotGo) => false,
+            Err(NotFollowed::ProfilerOff) if self.walks_heaps && self.hooks.is_empty() => {
+                match GoProcess::open(&self.target).and_then(HeapWalk::begin) {
+                    Ok(walk) => self.walked = Some(walk),
+                    Err(error) => self.golang_refused = Some(NotFollowed::Refused(error)),
+                }
+                false
+            }
             Err(refused) => {
                 self.golang_refused = Some(refused);
                 false
@@ -272,9 +288,31 @@ impl TracedProcess {
         Ok(())
     }
 
-    /// Whether anything is attached.
+    /// Whether anything is attached, or its heap is walked.
     pub fn is_followed(&self) -> bool {
-        !self.hooks.is_empty() || self.golang.is_some()
+        !self.hooks.is_empty() || self.golang.is_some() || self.walked.is_some()
+    }
+
+    /// Its heap as it is walked now; `None` when something else tells of it.
+    pub fn walk_report(&mut self, filter: &Filter, options: WalkOptions) -> Option<Report> {
+        let walk = self.walked.as_mut().filter(|_| self.hooks.is_empty())?;
+        if self.ended {
+            walk.note(
+                "it ended before its heap could be walked again: what it held before is shown"
+                    .to_owned(),
+            );
+        } else {
+            walk.walk_again();
+        }
+        let mut report = walk.report(&self.target, options);
+        report.loss.notices.extend(self.notices.iter().cloned());
+        if *filter != Filter::default() {
+            report.loss.notices.push(
+                "--older, --min-size and --max-size do not choose what a walk over the heap shows"
+                    .to_owned(),
+            );
+        }
+        Some(report)
     }
 
     /// What can be done about the cost of tracing it, beside taking all probes off. What a process's own sampler chooses is
@@ -341,6 +379,7 @@ impl TracedProcess {
         if event.what == Happening::Executed {
             // Its probes are in a file that the process does not run any more.
             self.golang = None;
+            self.walked = None;
             self.golang_refused = None;
             self.searched_for_go.clear();
         }

@@ -12,6 +12,7 @@ use crate::fault::Fault;
 use crate::probes::attach::release;
 use crate::report::model::{Report, TargetSection};
 use crate::report::{ReportInput, Sampling, Stack, build, describe_target, shown_stacks};
+use crate::snapshot::walk::WalkOptions;
 use crate::sys::usage::monotonic_ns;
 use crate::target::Pid;
 use crate::target::memory::ProcessMemory;
@@ -92,9 +93,13 @@ impl Session {
             processes: self.admitted,
         };
         let mean_bytes = self.options.selection.mean_bytes();
+        let walk = WalkOptions { sort: self.options.report.sort, top: self.options.report.top };
         let Some(process) = self.processes.get_mut(&pid) else {
             return Err(broken(&"a process without a ledger"));
         };
+        if let Some(report) = process.walk_report(&self.options.filter, walk) {
+            return Ok(report);
+        }
         if process.cut_ns.is_none() {
             process.spending.look(self.kernel.hits(pid));
         }

@@ -137,6 +137,7 @@ impl Tracing {
             named_functions: self.allocator.iter().flat_map(|list| list.0.clone()).collect(),
             // Whoever says which allocations are to be recorded, or by which functions, means outlive's own probes.
             go_profiling: self.enable_go_profiling.map(|size| size.bytes),
+            walks_heaps: false,
             hears_samplers: self.sample.is_none() && !self.exact && self.allocator.is_empty(),
             force_link: self.force_link.map(|link| match link {
                 Link::Session => LinkKind::Session,

@@ -50,6 +50,14 @@ pub struct Span {
     pub is_noscan: bool,
     /// The first of the records beside its objects; 0 is none.
     pub specials: VirtAddr,
+    /// Slots before this one are allocated.
+    pub free_index: u64,
+    /// A bit for each slot: which of the others are allocated.
+    pub alloc_bits: VirtAddr,
+    /// The type of the only object, where the runtime keeps it here; 0 elsewhere.
+    pub large_type: VirtAddr,
+    /// It was made for one object, which fits in no size class.
+    pub is_large: bool,
 }
 
 /// What a span turned out to be.
@@ -82,11 +90,11 @@ impl Span {
         }
         // Since Go 1.22 numbers of slots have two bytes.
         let is_narrow = layout.nelems.abs_diff(layout.freeindex) < 8;
-        let objects = if is_narrow {
-            u16_at(record, layout.nelems).map_or(0, u64::from)
-        } else {
-            word(layout.nelems)
+        let number = |offset| {
+            if is_narrow { u16_at(record, offset).map_or(0, u64::from) } else { word(offset) }
         };
+        let objects = number(layout.nelems);
+        let class = u8_at(record, layout.spanclass).unwrap_or(0);
         Seen::InUse(Self {
             place,
             start: VirtAddr(start),
@@ -94,8 +102,12 @@ impl Span {
             object_bytes,
             objects: objects.min(bytes.checked_div(object_bytes).unwrap_or(0)),
             first_slot: 0,
-            is_noscan: u8_at(record, layout.spanclass).is_some_and(|class| class & NO_SCAN != 0),
+            is_noscan: class & NO_SCAN != 0,
             specials: VirtAddr(word(layout.specials)),
+            free_index: number(layout.freeindex),
+            alloc_bits: VirtAddr(word(layout.alloc_bits)),
+            large_type: VirtAddr(layout.large_type.map_or(0, word)),
+            is_large: class >> 1 == 0,
         })
     }
 
@@ -331,6 +343,10 @@ pub(super) mod tests {
             first_slot: 0,
             is_noscan,
             specials: VirtAddr(0),
+            free_index: PAGE_BYTES / object_bytes,
+            alloc_bits: VirtAddr(0),
+            large_type: VirtAddr(0),
+            is_large: false,
         }
     }
 

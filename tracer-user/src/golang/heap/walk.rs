@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::WORD_BYTES;
 use super::bits::Bits;
+use super::owners::{Owner, Owners};
 use super::spans::Spans;
 use crate::golang::bytes::u64_at;
 use crate::target::{RemoteMemory, VirtAddr};
@@ -32,6 +33,8 @@ pub struct Walk<'s> {
     buffer: Vec<u8>,
     unread_bytes: u64,
     deadline: Option<Instant>,
+    /// Who has what was reached, in a walk that tells.
+    owners: Option<Owners>,
 }
 
 impl<'s> Walk<'s> {
@@ -47,7 +50,26 @@ impl<'s> Walk<'s> {
             buffer: Vec::new(),
             unread_bytes: 0,
             deadline: None,
+            owners: None,
         }
+    }
+
+    /// The same, that tells who has what: for those that [`Walk::begin`] names.
+    pub fn with_owners(memory: RemoteMemory, spans: &'s Spans) -> Self {
+        Self { owners: Some(Owners::new(spans.slots())), ..Self::new(memory, spans) }
+    }
+
+    /// What is reached from now on is reached from this owner. What one before `first` has stays with it; what two others have belongs to
+    /// `first`.
+    pub fn begin(&mut self, owner: Owner, first: Owner) {
+        if let Some(owners) = &mut self.owners {
+            owners.begin(owner, first);
+        }
+    }
+
+    /// Who has a slot, by its number; nobody in a walk that does not tell.
+    pub fn owner(&self, number: u64) -> Option<Owner> {
+        self.owners.as_ref()?.of(number)
     }
 
     /// The walk fails with `TimedOut` when it is not over by then.
@@ -58,7 +80,11 @@ impl<'s> Walk<'s> {
     /// The object at an address leads nowhere, however it is reached.
     pub fn close(&mut self, address: VirtAddr) {
         if let Some(slot) = self.spans.find(address) {
-            self.done.set(self.spans.number(slot));
+            let number = self.spans.number(slot);
+            self.done.set(number);
+            if let Some(owners) = &mut self.owners {
+                owners.close(number);
+            }
         }
     }
 
@@ -66,7 +92,19 @@ impl<'s> Walk<'s> {
     pub fn reach(&mut self, word: u64) {
         let Some(slot) = self.spans.find(VirtAddr(word)) else { return };
         let number = self.spans.number(slot);
-        if !self.reached.set(number) || self.done.is_set(number) {
+        let is_new = self.reached.set(number);
+        if let Some(owners) = &mut self.owners {
+            if !owners.claim(number) {
+                return;
+            }
+            // It has another owner now, and so has what it leads to.
+            if !owners.is_closed(number) {
+                self.done.clear(number);
+            }
+        } else if !is_new {
+            return;
+        }
+        if self.done.is_set(number) {
             return;
         }
         let is_noscan = self.spans.list().get(slot.span).is_none_or(|span| span.is_noscan);
@@ -131,6 +169,9 @@ impl<'s> Walk<'s> {
         let mut from = span.first_slot;
         while let Some(number) = self.reached.next_not_in(&self.done, from, end) {
             self.done.set(number);
+            if let Some(owners) = &mut self.owners {
+                owners.go_on_from(number);
+            }
             from = number + 1;
             let index = number - span.first_slot;
             if span.bytes <= WHOLE_BYTES {

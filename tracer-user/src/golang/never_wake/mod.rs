@@ -9,8 +9,7 @@
 //! looked at several times, and what was found every time and has not run since before the last collection is told: that is not proven.
 
 mod blocked;
-mod roots;
-mod threads;
+pub(super) mod threads;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -19,16 +18,13 @@ use std::time::{Duration, Instant};
 
 use self::blocked::{Blocked, blocked};
 use super::GoError;
-use super::bytes::u64_at;
 use super::goroutines::{Goroutine, Goroutines};
 use super::heap::spans::Spans;
 use super::heap::walk::Walk;
-use super::layout::Layout;
-use super::moduledata::Variables;
+use super::roots::{self, Places};
+use crate::target::VirtAddr;
 use crate::target::hold::{Hold, Registers};
-use crate::target::proc_dir::ProcDir;
 use crate::target::rest::Rest;
-use crate::target::{RemoteMemory, VirtAddr};
 use crate::units::Span;
 
 /// Pauses before readings: time for those that wait for a moment only.
@@ -41,32 +37,6 @@ const PAUSES: [Duration; 5] = [
 ];
 /// Most rounds in which goroutines come to life one after the other.
 const MAX_ROUNDS: usize = 10_000;
-
-/// Where to look.
-pub struct Places<'p> {
-    /// The process's memory.
-    pub memory: RemoteMemory,
-    /// The process.
-    pub process: &'p ProcDir,
-    /// `runtime.mheap_`.
-    pub heap: VirtAddr,
-    /// Where fields are.
-    pub layout: &'p Layout,
-    /// The program's variables.
-    pub variables: &'p [Variables; 2],
-    /// Of these one is the list of goroutines.
-    pub goroutines: Vec<VirtAddr>,
-    /// Of these one is the list of processors.
-    pub processors: Vec<VirtAddr>,
-    /// Of these one is the first thread.
-    pub threads: Vec<VirtAddr>,
-    /// Among these are blocks of finalizers to be run.
-    pub finalizers: Vec<VirtAddr>,
-    /// Among these is the queue of cleanups to be run.
-    pub cleanups: Vec<VirtAddr>,
-    /// There are variables that are not known.
-    pub has_plugins: bool,
-}
 
 /// How sure it is that goroutines can never run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +159,7 @@ struct Reading<'r> {
 impl Reading<'_> {
     /// Reaches what lives, and gives the goroutines that do not.
     fn sweep(&self, walk: &mut Walk<'_>) -> Result<Found, GoError> {
-        let Goroutines { list, descriptions, .. } = goroutines(self.places)?;
+        let Goroutines { list, descriptions, .. } = roots::goroutines(self.places)?;
         let mut asleep = blocked(self.places.memory, &list, &self.places.layout.waiter)?;
         // What a goroutine waits for is in its description, which everything leads to.
         for description in &descriptions {
@@ -227,35 +197,9 @@ impl Reading<'_> {
 
     /// Reaches what a goroutine that lives leads to.
     fn reach_goroutine(&self, goroutine: &Goroutine, walk: &mut Walk<'_>) -> Result<(), GoError> {
-        let described = self.spans.extent(goroutine.address);
-        let (start, size) =
-            described.unwrap_or((goroutine.address, self.places.layout.goroutine.size));
-        let mut description = self.places.memory.read(start, size as usize)?;
-        // Where its stack ends may be where an object begins.
-        let stack = goroutine.stack.start.0..=goroutine.stack.end.0;
-        for word in description.chunks_exact_mut(8) {
-            if stack.contains(&u64_at(word, 0).unwrap_or(0)) {
-                word.fill(0);
-            }
-        }
-        walk.reach_words(&description);
-        walk.reach_from(threads::used_stack(goroutine, &self.registers))?;
-        Ok(())
+        let stack = threads::used_stack(goroutine, &self.registers);
+        roots::reach_goroutine(self.places, self.spans, goroutine, stack, walk)
     }
-}
-
-fn goroutines(places: &Places<'_>) -> Result<Goroutines, GoError> {
-    let layout = places.layout;
-    let found = Goroutines::read(
-        places.memory,
-        &places.goroutines,
-        &layout.goroutine,
-        &layout.wait_reasons,
-    )?;
-    if found.cut {
-        return Err(GoError::refused("it has more goroutines than outlive reads"));
-    }
-    Ok(found)
 }
 
 /// Whether somebody who can run may use a channel. One that is not in the heap is not followed, so it may be.

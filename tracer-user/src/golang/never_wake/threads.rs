@@ -4,11 +4,11 @@
 
 use std::ops::Range;
 
-use super::Places;
 use crate::golang::GoError;
 use crate::golang::bytes::u64_at;
 use crate::golang::goroutines::Goroutine;
 use crate::golang::heap::walk::Walk;
+use crate::golang::roots::Places;
 use crate::target::VirtAddr;
 use crate::target::hold::Registers;
 
@@ -21,7 +21,7 @@ const MAX_STACK_BYTES: u64 = 8 << 20;
 
 /// The stacks on which threads run the runtime's own code. They belong to goroutines that are in no list; nothing is reached through their
 /// descriptions, since where such a stack ends may be where an object begins.
-pub(super) fn system_stacks(
+pub(in crate::golang) fn system_stacks(
     places: &Places<'_>,
     walk: &mut Walk<'_>,
 ) -> Result<Vec<Range<VirtAddr>>, GoError> {
@@ -43,6 +43,20 @@ pub(super) fn system_stacks(
         }
     }
     Ok(stacks)
+}
+
+/// The runtime's descriptions of its threads, closed: they hold stale words. Gives what is in them.
+pub(in crate::golang) fn close(
+    places: &Places<'_>,
+    walk: &mut Walk<'_>,
+) -> Result<Vec<Vec<u8>>, GoError> {
+    let size = places.layout.scheduler.thread_size as usize;
+    let mut records = Vec::new();
+    for thread in threads(places) {
+        walk.close(thread);
+        records.push(places.memory.read(thread, size)?);
+    }
+    Ok(records)
 }
 
 /// The runtime's threads: of the candidates, the list of those whose own goroutine knows them. None when it is not found, which makes more

@@ -139,5 +139,6 @@ fn section(profile: &Profile, rank: usize, site: &ProfileSite) -> Site {
         raw_frames: None,
         go: None,
         history: Vec::new(),
+        held: None,
     }
 }

@@ -1,15 +1,20 @@
-//! Where everything that lives begins, beside the goroutines: variables, processors, and what the runtime keeps beside the heap.
+//! Where everything that lives begins: variables, goroutines, processors, and what the runtime keeps beside the heap.
 //!
 //! In: where those are. Out: what they lead to is reached. The runtime's collector begins at the same places.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
-use super::Places;
-use crate::golang::GoError;
-use crate::golang::bytes::{u32_at, u64_at};
-use crate::golang::heap::globals;
-use crate::golang::heap::walk::Walk;
-use crate::golang::specials::Specials;
+use super::GoError;
+use super::bytes::{u32_at, u64_at};
+use super::goroutines::{Goroutine, Goroutines};
+use super::heap::globals;
+use super::heap::spans::Spans;
+use super::heap::walk::Walk;
+use super::layout::Layout;
+use super::moduledata::Variables;
+use super::specials::Specials;
+use crate::target::proc_dir::ProcDir;
 use crate::target::{RemoteMemory, VirtAddr};
 
 /// Bytes of a block of finalizers (`finblock`), in every release.
@@ -26,11 +31,42 @@ const RECORD_BYTES: usize = 56;
 /// Most processors.
 const MAX_PROCESSORS: u64 = 1 << 16;
 
+/// Where to look.
+pub struct Places<'p> {
+    /// The process's memory.
+    pub memory: RemoteMemory,
+    /// The process.
+    pub process: &'p ProcDir,
+    /// `runtime.mheap_`.
+    pub heap: VirtAddr,
+    /// Where fields are.
+    pub layout: &'p Layout,
+    /// The program's variables.
+    pub variables: &'p [Variables; 2],
+    /// Of these one is the list of goroutines.
+    pub goroutines: Vec<VirtAddr>,
+    /// Of these one is the list of processors.
+    pub processors: Vec<VirtAddr>,
+    /// Of these one is the first thread.
+    pub threads: Vec<VirtAddr>,
+    /// Among these are blocks of finalizers to be run.
+    pub finalizers: Vec<VirtAddr>,
+    /// Among these is the queue of cleanups to be run.
+    pub cleanups: Vec<VirtAddr>,
+    /// There are variables that are not known.
+    pub has_plugins: bool,
+}
+
 /// Reaches what lives whatever goroutines do.
 pub(super) fn reach(places: &Places<'_>, walk: &mut Walk<'_>) -> Result<(), GoError> {
     for variables in places.variables {
         globals::for_each_address(places.memory, variables, |_, word| walk.reach(word))?;
     }
+    reach_besides(places, walk)
+}
+
+/// Reaches what the runtime keeps beside the heap and its variables.
+pub(super) fn reach_besides(places: &Places<'_>, walk: &mut Walk<'_>) -> Result<(), GoError> {
     reach_records(places, walk)?;
     let finalizers = places.finalizers.iter().filter_map(|at| places.memory.read_u64(*at).ok());
     reach_blocks(places.memory, finalizers, FINALIZER_BLOCK_BYTES, NEXT_FINALIZERS, walk)?;
@@ -101,7 +137,7 @@ fn reach_blocks(
 
 /// The runtime's processors: of the candidates, the list in which each has the number of its place. None when it is not found, which makes
 /// more appear to live, not less.
-fn processors(places: &Places<'_>) -> Vec<VirtAddr> {
+pub(super) fn processors(places: &Places<'_>) -> Vec<VirtAddr> {
     let id_offset = places.layout.scheduler.processor_id;
     let list = |at: &VirtAddr| {
         let header = places.memory.read(*at, 24).ok()?;
@@ -119,4 +155,42 @@ fn processors(places: &Places<'_>) -> Vec<VirtAddr> {
         found.iter().enumerate().all(has_its_number).then_some(found)
     };
     places.processors.iter().find_map(list).unwrap_or_default()
+}
+
+/// All goroutines.
+pub(super) fn goroutines(places: &Places<'_>) -> Result<Goroutines, GoError> {
+    let layout = places.layout;
+    let found = Goroutines::read(
+        places.memory,
+        &places.goroutines,
+        &layout.goroutine,
+        &layout.wait_reasons,
+    )?;
+    if found.cut {
+        return Err(GoError::refused("it has more goroutines than outlive reads"));
+    }
+    Ok(found)
+}
+
+/// Reaches what a goroutine leads to by its description, and by the part of its stack that is in use.
+pub(super) fn reach_goroutine(
+    places: &Places<'_>,
+    spans: &Spans,
+    goroutine: &Goroutine,
+    used_stack: Range<VirtAddr>,
+    walk: &mut Walk<'_>,
+) -> Result<(), GoError> {
+    let described = spans.extent(goroutine.address);
+    let (start, size) = described.unwrap_or((goroutine.address, places.layout.goroutine.size));
+    let mut description = places.memory.read(start, size as usize)?;
+    // Where its stack ends may be where an object begins.
+    let stack = goroutine.stack.start.0..=goroutine.stack.end.0;
+    for word in description.chunks_exact_mut(8) {
+        if stack.contains(&u64_at(word, 0).unwrap_or(0)) {
+            word.fill(0);
+        }
+    }
+    walk.reach_words(&description);
+    walk.reach_from(used_stack)?;
+    Ok(())
 }
