@@ -1,5 +1,7 @@
 //! Records that kernel programs write to the ring buffer. All start with an [`EventHeader`]'s kind and process.
 
+use crate::golang::MARK_WORDS;
+
 /// What a record tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
@@ -40,6 +42,8 @@ pub enum EventKind {
     GoSampled = 24,
     /// An object that a Go runtime's sampler had chosen was swept: [`ReleaseEvent`].
     GoFreed = 25,
+    /// A Go runtime begins to sweep a span: [`GoSweptEvent`].
+    GoSwept = 26,
 }
 
 impl EventKind {
@@ -64,6 +68,7 @@ impl EventKind {
             21 => Some(Self::BreakMoved),
             24 => Some(Self::GoSampled),
             25 => Some(Self::GoFreed),
+            26 => Some(Self::GoSwept),
             _ => None,
         }
     }
@@ -185,8 +190,29 @@ pub struct GoSampledEvent {
     pub processor: u64,
 }
 
+/// A span of a Go heap whose unmarked objects end now.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+pub struct GoSweptEvent {
+    /// Kind, process, thread, time.
+    pub header: EventHeader,
+    /// Its first slot.
+    pub start: u64,
+    /// The size of a slot.
+    pub slot_bytes: u64,
+    /// How many there are.
+    pub slots: u64,
+    /// A bit for each: set when its object lives on.
+    pub marks: [u64; MARK_WORDS],
+}
+
 const _: () = assert!(size_of::<EventHeader>() == 24);
 const _: () = assert!(size_of::<AllocationEvent>() == 56);
 const _: () = assert!(size_of::<ReportedEvent>() == 56);
 const _: () = assert!(size_of::<ReleaseEvent>() == 32);
 const _: () = assert!(size_of::<GoSampledEvent>() == 64);
+const _: () = assert!(size_of::<GoSweptEvent>() == 176);

@@ -9,6 +9,9 @@ pub const MAX_FUNCTIONS: u32 = 1024;
 /// Files with a Go runtime that one tracer can tell apart (the cookie of a probe is an index below this).
 pub const MAX_GO_RUNTIMES: u32 = 1024;
 
+/// Places where allocating functions of Go runtimes return, of all processes together.
+pub const MAX_GO_EXITS: u32 = 8192;
+
 /// Processes that one tracer can follow at a time.
 pub const MAX_TARGETS: u32 = 1024;
 

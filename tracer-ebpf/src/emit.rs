@@ -3,13 +3,26 @@
 use aya_ebpf::bindings::{
     BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE,
 };
+use core::ffi::c_void;
+
 use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use tracer_common::event::{
-    AllocationEvent, EventHeader, EventKind, GoSampledEvent, ReleaseEvent, ReportedEvent,
+    AllocationEvent, EventHeader, EventKind, GoSampledEvent, GoSweptEvent, ReleaseEvent,
+    ReportedEvent,
 };
+use tracer_common::golang::MARK_WORDS;
 
 use crate::call::Thread;
 use crate::maps::EVENTS;
+
+/// Why a record was not sent.
+pub enum Lost {
+    /// The ring buffer is full.
+    Full,
+    /// The target's memory could not be read.
+    Unreadable,
+}
 
 /// The ring buffer is full.
 pub struct RingFull;
@@ -52,6 +65,25 @@ pub fn allocation(event: AllocationEvent) -> Result<(), RingFull> {
 pub fn go_sampled(event: GoSampledEvent) -> Result<(), RingFull> {
     let mut entry = EVENTS.reserve::<GoSampledEvent>(0).ok_or(RingFull)?;
     entry.write(event);
+    entry.submit(wakeup());
+    Ok(())
+}
+
+/// Tells that a span of a Go heap is swept.
+#[inline(always)]
+pub fn go_swept(header: EventHeader, span: [u64; 3], marks: u64, mark_bytes: u32) -> Result<(), Lost> {
+    let mut entry = EVENTS.reserve::<GoSweptEvent>(0).ok_or(Lost::Full)?;
+    let event = entry.as_mut_ptr();
+    // SAFETY: the record is ours until it is submitted; every byte of it is written.
+    let read = unsafe {
+        let [start, slot_bytes, slots] = span;
+        event.write(GoSweptEvent { header, start, slot_bytes, slots, marks: [0; MARK_WORDS] });
+        bpf_probe_read_user((&raw mut (*event).marks).cast(), mark_bytes, marks as *const c_void)
+    };
+    if read != 0 {
+        entry.discard(u64::from(BPF_RB_NO_WAKEUP));
+        return Err(Lost::Unreadable);
+    }
     entry.submit(wakeup());
     Ok(())
 }

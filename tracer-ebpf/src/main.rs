@@ -10,6 +10,7 @@ mod code;
 mod counters;
 mod emit;
 mod golang;
+mod golang_exact;
 mod mappings;
 mod maps;
 mod private_stack;

@@ -7,9 +7,9 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use tracer_common::counter::COUNTERS;
 use tracer_common::exit::ExitInfo;
 use tracer_common::function::FunctionInfo;
-use tracer_common::golang::GoRuntime;
+use tracer_common::golang::{GoAllocated, GoRuntime, GoSweep};
 use tracer_common::limits::{
-    MAX_EXITS, MAX_FUNCTIONS, MAX_GO_RUNTIMES, MAX_IN_FLIGHT, MAX_PROBE_POINTS, MAX_PROCESSES,
+    MAX_EXITS, MAX_FUNCTIONS, MAX_GO_EXITS, MAX_GO_RUNTIMES, MAX_IN_FLIGHT, MAX_PROBE_POINTS, MAX_PROCESSES,
     MAX_TARGETS, MAX_UNWIND_PAGES, MAX_UNWIND_ROWS, MAX_UNWIND_RULES, REMEMBERED_RULES,
     STACK_SLOTS, STACK_WINDOW_WORDS,
 };
@@ -31,6 +31,14 @@ pub static FUNCTIONS: Array<FunctionInfo> = Array::with_max_entries(MAX_FUNCTION
 /// Go runtimes by cookie. Userspace writes before it attaches; programs read.
 #[map]
 pub static GO_RUNTIMES: Array<GoRuntime> = Array::with_max_entries(MAX_GO_RUNTIMES, 0);
+
+/// Where allocating functions of Go runtimes return, by cookie. Userspace writes before it attaches; programs read.
+#[map]
+pub static GO_EXITS: Array<GoAllocated> = Array::with_max_entries(MAX_GO_EXITS, 0);
+
+/// Where Go runtimes sweep, by cookie. Userspace writes before it attaches; programs read.
+#[map]
+pub static GO_SWEEPS: Array<GoSweep> = Array::with_max_entries(MAX_GO_RUNTIMES, 0);
 
 /// Where functions that may throw leave, by cookie. Userspace writes before it attaches; programs read.
 #[map]

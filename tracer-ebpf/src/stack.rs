@@ -62,7 +62,13 @@ pub fn capture<const LOOP: bool>(thread: Thread, registers: &Registers) -> u64 {
 /// The same for a thread that stands anywhere in a function, right after an instruction such as `syscall`.
 #[inline(always)]
 pub fn capture_inside(thread: Thread, registers: &Registers) -> u64 {
-    capture_from::<WITH_LOOP>(thread, registers, standing::AFTER_CALL)
+    capture_returned::<WITH_LOOP>(thread, registers)
+}
+
+/// The same for a thread that stands right after a call.
+#[inline(always)]
+pub fn capture_returned<const LOOP: bool>(thread: Thread, registers: &Registers) -> u64 {
+    capture_from::<LOOP>(thread, registers, standing::AFTER_CALL)
 }
 
 /// The same for a thread that stands anywhere in a function, before the instruction that is probed.

@@ -28,6 +28,7 @@ var structures = []structure{
 	{"mspan", "mspan", []string{"startAddr", "npages", "freeindex", "nelems", "allocBits", "gcmarkBits", "sweepgen",
 		"spanclass", "state", "elemsize", "specials", "largeType"}},
 	{"mheap", "mheap", []string{"allspans", "sweepgen", "arenas", "speciallock", "specialprofilealloc"}},
+	{"heapArena", "heapArena", []string{"spans"}},
 	{"g", "g", []string{"stack", "m", "sched", "atomicstatus", "goid", "waitsince", "waitreason", "syscallsp",
 		"syscallpc", "syscallbp", "gopc", "startpc", "parentGoid", "waiting", "labels", "trackingSeq"}},
 	{"gobuf", "gobuf", []string{"sp", "pc", "bp"}},

@@ -14,7 +14,7 @@ use crate::cli::format::Format;
 use crate::fault::Fault;
 use crate::report::{self, Sort as SortKey};
 use crate::snapshot;
-use crate::trace::options::{Selection, TraceOptions};
+use crate::trace::options::{ExactGo, Selection, TraceOptions};
 use crate::units::Span;
 
 const EXAMPLES: &str = "\
@@ -380,6 +380,11 @@ impl Snapshot {
 }
 
 impl Trace {
+    /// How every allocation of a Go heap is recorded, when that is asked for.
+    pub(super) fn exact_go(&self, default_overhead: Option<f64>) -> Option<ExactGo> {
+        self.tracing.exact_go(default_overhead)
+    }
+
     /// The options of a run that records as `default` says unless told otherwise, and that may cost `default_overhead` when
     /// it samples. Fails when no block could match.
     pub(super) fn options(

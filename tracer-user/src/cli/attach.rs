@@ -10,7 +10,7 @@ use crate::cli::say::say;
 use crate::cli::signals::Signals;
 use crate::fault::{Fault, Status};
 use crate::report::model::Report;
-use crate::target::{Pid, Target};
+use crate::target::{Kind, Pid, Target};
 use crate::trace::hooks::Source;
 use crate::trace::options::{Selection, TraceOptions};
 use crate::trace::progress::Progress;
@@ -31,8 +31,12 @@ pub(super) fn attach(arguments: &Attach, global: &Global) -> Result<Outcome, Fau
     pids.dedup();
     let selection = Selection::Poisson { mean_bytes: DEFAULT_MEAN_BYTES };
     let options = trace.options(selection, Some(DEFAULT_OVERHEAD))?;
-    let options = TraceOptions { walks_heaps: true, ..options };
+    let exact_go = trace.exact_go(Some(DEFAULT_OVERHEAD));
+    let options = TraceOptions { walks_heaps: true, exact_go, ..options };
     let targets = pids.into_iter().map(Target::open).collect::<Result<Vec<_>, _>>()?;
+    if exact_go.is_some() && options.duration.is_none() {
+        require_no_go(&targets)?;
+    }
     let signals = Signals::hear()?;
     let output = Output::open(&trace.output, trace.force, trace.format, global.color)?;
     let mut output = output.sorted_by(options.report.sort);
@@ -64,6 +68,19 @@ pub(super) fn show_preparing(session: &mut Session, global: &Global) {
             }
         }));
     }
+}
+
+/// Without an end in sight a Go program is not slowed as much as recording every allocation slows it.
+fn require_no_go(targets: &[Target]) -> Result<(), Fault> {
+    let Some(target) = targets.iter().find(|target| target.kind == Kind::Go) else {
+        return Ok(());
+    };
+    Err(Fault::new(
+        Status::Usage,
+        format!("cannot record every allocation of process {} without an end", target.pid),
+        "it is a Go program, which --exact slows many times",
+        "say for how long: --exact -d 5s; or leave out --exact, and its runtime's own samples are followed",
+    ))
 }
 
 /// Prints what a run tells: progress to standard error, reports to the output.

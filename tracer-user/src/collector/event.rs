@@ -1,8 +1,10 @@
 //! Decoding records of the ring buffer.
 
 use tracer_common::event::{
-    AllocationEvent, EventHeader, EventKind, GoSampledEvent, ReleaseEvent, ReportedEvent, flags,
+    AllocationEvent, EventHeader, EventKind, GoSampledEvent, GoSweptEvent, ReleaseEvent,
+    ReportedEvent, flags,
 };
+use tracer_common::golang::MARK_WORDS;
 use tracer_common::limits::MAX_FRAMES;
 use tracer_common::stack::StackEnd;
 use zerocopy::FromBytes as _;
@@ -56,6 +58,8 @@ pub enum Happening {
     GoSampled(GoObject),
     /// An object that it had chosen was swept.
     GoFreed(VirtAddr),
+    /// A Go runtime begins to sweep a span.
+    GoSwept(Box<SweptSpan>),
 }
 
 /// An object that a Go runtime's sampler chose.
@@ -71,6 +75,19 @@ pub struct GoObject {
     pub cycle: u32,
     /// The runtime's processor that allocated it.
     pub processor: u64,
+}
+
+/// A span of a Go heap whose unmarked objects end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SweptSpan {
+    /// Its first slot.
+    pub start: VirtAddr,
+    /// The size of a slot.
+    pub slot_bytes: u64,
+    /// How many there are.
+    pub slots: u64,
+    /// A bit for each: set when its object lives on.
+    pub marks: [u64; MARK_WORDS],
 }
 
 /// A block given out.
@@ -144,6 +161,7 @@ pub fn decode(record: &[u8]) -> Option<Event> {
         EventKind::Forked => Happening::Forked(Pid(header.tid)),
         EventKind::Stack | EventKind::StackCopy => return None,
         EventKind::GoSampled => Happening::GoSampled(go_object(record)?),
+        EventKind::GoSwept => Happening::GoSwept(Box::new(swept(record)?)),
         EventKind::GoFreed => Happening::GoFreed(released(record)?),
         EventKind::Mapped
         | EventKind::Unmapping
@@ -183,6 +201,12 @@ fn go_object(record: &[u8]) -> Option<GoObject> {
         cycle: event.cycle as u32,
         processor: event.processor,
     })
+}
+
+fn swept(record: &[u8]) -> Option<SweptSpan> {
+    let (event, _) = GoSweptEvent::read_from_prefix(record).ok()?;
+    let GoSweptEvent { start, slot_bytes, slots, marks, .. } = event;
+    Some(SweptSpan { start: VirtAddr(start), slot_bytes, slots, marks })
 }
 
 fn reported(record: &[u8]) -> Option<Allocation> {

@@ -113,6 +113,12 @@ pub struct HeapLayout {
     pub allspans: u64,
     #[serde(rename = "mheap.sweepgen")]
     pub sweepgen: u64,
+    #[serde(rename = "mheap.arenas")]
+    pub arenas: u64,
+    #[serde(rename = "heapArena.spans")]
+    pub arena_spans: u64,
+    #[serde(rename = "mspan.gcmarkBits")]
+    pub mark_bits: u64,
     #[serde(rename = "mheap.speciallock")]
     pub speciallock: u64,
     #[serde(rename = "mheap.specialprofilealloc")]

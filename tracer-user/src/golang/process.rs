@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracer_common::golang::GoRuntime;
+use tracer_common::golang::{GoAllocated, GoRuntime, GoSweep};
 
 use super::GoError;
 use super::anchors::Anchors;
@@ -15,7 +15,7 @@ use super::code::{CodeFrame, GoCode};
 use super::goroutines::{Goroutine, Goroutines, is_system};
 use super::heap::spans;
 use super::holdings::{self, Holdings, Types, VariableNames};
-use super::hooks::RuntimeHooks;
+use super::hooks::{AllocatedPlace, AllocationHooks, RuntimeHooks};
 use super::layout::Layout;
 use super::moduledata::{Moduledata, Variables};
 use super::never_wake::{self, NeverWake};
@@ -28,8 +28,11 @@ use super::version::GoVersion;
 use crate::target::address_space::Region;
 use crate::target::proc_dir::ProcDir;
 use crate::target::{
-    AddressSpace, ElfAddr, Image, Module, ModuleTable, RemoteMemory, Target, VirtAddr,
+    AddressSpace, ElfAddr, FileOffset, Image, Module, ModuleTable, RemoteMemory, Target, VirtAddr,
 };
+
+/// The first release whose small spans have the marks of their objects in themselves.
+const FIRST_WITH_INLINE_MARKS: u32 = 26;
 
 /// A process with a Go runtime in it. Nothing of it is changed or stopped.
 #[derive(Debug)]
@@ -157,6 +160,56 @@ impl GoProcess {
             freed_stepped: u16::from(hooks.freed.single_stepped),
             sweepgen_distance: sweepgen.wrapping_sub(probed),
         })
+    }
+
+    /// Its code.
+    pub fn code(&self) -> &GoCode {
+        &self.code
+    }
+
+    /// Where it allocates and sweeps.
+    pub fn allocation_hooks(&self) -> Result<AllocationHooks, GoError> {
+        AllocationHooks::find(&self.code)
+    }
+
+    /// What kernel programs must know where it begins to sweep a span.
+    pub fn sweep(&self, hooks: &AllocationHooks) -> GoSweep {
+        let heap = &self.layout.heap;
+        GoSweep {
+            start_offset: heap.start as u32,
+            object_bytes_offset: heap.elemsize as u32,
+            objects_offset: heap.nelems as u32,
+            marks_offset: heap.mark_bits as u32,
+            objects_bytes: if heap.nelems.abs_diff(heap.freeindex) < 8 { 2 } else { 8 },
+            has_inline_marks: u32::from(self.version.minor >= FIRST_WITH_INLINE_MARKS),
+            single_stepped: u32::from(hooks.swept.single_stepped),
+            reserved: 0,
+        }
+    }
+
+    /// What they must know at each place where it has allocated.
+    pub fn allocated(
+        &self,
+        hooks: &AllocationHooks,
+    ) -> Result<Vec<(FileOffset, GoAllocated)>, GoError> {
+        let heap = self.variable(self.anchors.heap, "mheap_")?;
+        let arenas = heap.0.wrapping_add(self.layout.heap.arenas);
+        let (outer, outer_bytes) = hooks.outer;
+        let row = |one: &AllocatedPlace| {
+            let at = one.place.address.0;
+            let row = GoAllocated {
+                outer_distance: outer.0.wrapping_sub(at),
+                // It does not call itself for what it allocates.
+                outer_bytes: if one.is_outer { 0 } else { outer_bytes },
+                arenas_distance: arenas.wrapping_sub(at.wrapping_add(self.bias)),
+                spans_offset: self.layout.heap.arena_spans as u32,
+                start_offset: self.layout.heap.start as u32,
+                object_bytes_offset: self.layout.heap.elemsize as u32,
+                reserved: 0,
+            };
+            (one.place.offset, row)
+        };
+        Ok(hooks.allocated.iter().map(row).collect())
     }
 
     /// All goroutines.

@@ -115,7 +115,8 @@ impl Ledger {
             | Happening::Forked(_)
             | Happening::Mapping(_)
             | Happening::GoSampled(_)
-            | Happening::GoFreed(_) => {}
+            | Happening::GoFreed(_)
+            | Happening::GoSwept(_) => {}
         }
     }
 

@@ -34,11 +34,15 @@ pub enum Moment {
     GoFreed,
     /// A Go runtime's sampler chose an object.
     GoSampled,
+    /// A Go runtime begins to sweep a span.
+    GoSwept,
+    /// A Go runtime has allocated an object.
+    GoAllocated,
 }
 
 impl Moment {
     /// In the order of attaching. Ends first: a block given out before they are watched would seem to live for ever.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Release,
         Self::Exit,
         Self::Entry,
@@ -47,6 +51,8 @@ impl Moment {
         Self::ReportedAllocation,
         Self::GoFreed,
         Self::GoSampled,
+        Self::GoSwept,
+        Self::GoAllocated,
     ];
 }
 
@@ -69,6 +75,8 @@ pub struct Placed<'a> {
 pub(super) const ENTER_EARLY: &str = "allocate_enter_early";
 /// The same, of what a process's own sampler tells.
 pub(super) const REPORT_EARLY: &str = "report_allocation_early";
+/// The same, of every object of a Go heap.
+pub(super) const GO_ALLOCATED_EARLY: &str = "go_allocated_early";
 const LEAVE: &str = "allocate_leave";
 
 /// A program, and how it is attached.
@@ -182,6 +190,7 @@ impl Programs {
         };
         let part = |program, at_return| Part { program, attach_type, at_return };
         let enter = part(if self.is_early { ENTER_EARLY } else { "allocate_enter" }, false);
+        let go_allocated = if self.is_early { GO_ALLOCATED_EARLY } else { "go_allocated" };
         let report = if self.is_early { REPORT_EARLY } else { "report_allocation" };
         match moment {
             Moment::Release => vec![part("release_enter", false)],
@@ -196,6 +205,8 @@ impl Programs {
             Moment::ReportedAllocation => vec![part(report, false)],
             Moment::GoFreed => vec![part("go_freed", false)],
             Moment::GoSampled => vec![part("go_sampled", false)],
+            Moment::GoSwept => vec![part("go_swept", false)],
+            Moment::GoAllocated => vec![part(go_allocated, false)],
         }
     }
 

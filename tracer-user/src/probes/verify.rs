@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::fault::Fault;
-use crate::probes::attach::{ENTER_EARLY, Programs, REPORT_EARLY};
+use crate::probes::attach::{ENTER_EARLY, GO_ALLOCATED_EARLY, Programs, REPORT_EARLY};
 use crate::probes::features::{LinkKind, has_link_kind, has_loop};
 use crate::probes::mapping_calls;
 use crate::probes::object::{KernelObject, KernelOptions};
@@ -34,7 +34,7 @@ pub fn verified_instructions() -> Result<BTreeMap<&'static str, u32>, Fault> {
             }
         }
         // What old kernels run is counted on all, so that it stays within its budget.
-        for name in [ENTER_EARLY, REPORT_EARLY] {
+        for name in [ENTER_EARLY, REPORT_EARLY, GO_ALLOCATED_EARLY] {
             if let Some(count) = object.load_for(name, 0)?.verified_instructions {
                 keep(name, count);
             }

@@ -63,9 +63,17 @@ pub fn is_cut(process: &GoProcess, stack: &[VirtAddr]) -> bool {
 
 /// The runtime's frames at the leaf; none when there are no others.
 fn runtime_frames(frames: &[CodeFrame]) -> usize {
-    let is_runtime =
-        |frame: &CodeFrame| RUNTIME.iter().any(|package| frame.function.starts_with(package));
-    frames.iter().position(|frame| !is_runtime(frame)).unwrap_or(0)
+    frames.iter().position(|frame| !is_runtimes(frame)).unwrap_or(0)
+}
+
+/// Whether a function is the runtime's own.
+pub(crate) fn is_runtimes(frame: &CodeFrame) -> bool {
+    RUNTIME.iter().any(|package| frame.function.starts_with(package))
+}
+
+/// Whether it is where each goroutine starts, which is shown nowhere.
+pub(crate) fn is_root(frame: &CodeFrame) -> bool {
+    frame.function == ROOT
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use aya::Pod;
 use tracer_common::exit::ExitInfo;
 use tracer_common::function::FunctionInfo;
-use tracer_common::golang::GoRuntime;
+use tracer_common::golang::{GoAllocated, GoRuntime, GoSweep};
 use tracer_common::live::{LiveBlock, LiveKey};
 use tracer_common::process::{Hits, ProcessControl};
 use tracer_common::target::TargetRow;
@@ -30,6 +30,10 @@ plain_data! {
     PointRow(ProbePoint);
     /// A row of the table of Go runtimes.
     RuntimeRow(GoRuntime);
+    /// A row of the table of places where Go runtimes have allocated.
+    AllocatedRow(GoAllocated);
+    /// A row of the table of places where Go runtimes sweep.
+    SweepRow(GoSweep);
     /// A key of the table of sampled blocks.
     LiveEntryKey(LiveKey);
     /// A value of the table of sampled blocks.

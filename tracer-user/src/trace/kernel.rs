@@ -8,7 +8,7 @@ use std::path::Path;
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{RawTracePoint, TracePoint};
 use tracer_common::function::FunctionInfo;
-use tracer_common::golang::GoRuntime;
+use tracer_common::golang::{GoAllocated, GoRuntime, GoSweep};
 use tracer_common::limits::STACK_COPIES;
 use tracer_common::live::LiveBlock;
 use tracer_common::process::{Hits, ProcessControl};
@@ -27,7 +27,7 @@ use crate::probes::mapping_calls;
 use crate::probes::object::{KernelObject, KernelOptions};
 use crate::sys::pod::{LiveEntry, LiveEntryKey, TargetEntry};
 use crate::target::{
-    AddressSpace, CodeLocation, ElfAddr, Module, ModuleId, ModuleTable, Pid, VirtAddr,
+    AddressSpace, CodeLocation, ElfAddr, FileOffset, Module, ModuleId, ModuleTable, Pid, VirtAddr,
 };
 use crate::trace::hooks::Source;
 use crate::trace::options::TraceOptions;
@@ -208,6 +208,34 @@ impl Kernel {
             placed("runtime.setprofilebucket", Moment::GoSampled, &hooks.sampled),
         ];
         self.attach_placed(&path, pid, &both)
+    }
+
+    /// Attaches to where a Go runtime has allocated, and to where it sweeps, in one process.
+    pub fn attach_go_exact(
+        &mut self,
+        module: &Module,
+        (sweep_offset, sweep): (FileOffset, GoSweep),
+        allocated: &[(FileOffset, GoAllocated)],
+        pid: Pid,
+    ) -> Result<Links, Fault> {
+        let path = module.openable_path().ok_or_else(|| unusable("its file is not open"))?;
+        let mut placed = vec![Placed {
+            name: "runtime.(*sweepLocked).sweep",
+            moment: Moment::GoSwept,
+            offset: sweep_offset,
+            semaphore: None,
+            row: self.tables.add_go_sweep(sweep)?,
+        }];
+        for (offset, place) in allocated {
+            placed.push(Placed {
+                name: "an allocating function of the Go runtime",
+                moment: Moment::GoAllocated,
+                offset: *offset,
+                semaphore: None,
+                row: self.tables.add_go_exit(*place)?,
+            });
+        }
+        self.attach_placed(&path, pid, &placed)
     }
 
     /// The sampler of these planned modules that is to be heard, if one is wanted.

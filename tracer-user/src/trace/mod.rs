@@ -3,6 +3,7 @@
 pub mod calibration;
 pub mod following;
 pub mod golang;
+pub mod golang_exact;
 mod governing;
 pub mod hooks;
 pub mod kernel;

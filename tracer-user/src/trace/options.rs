@@ -29,6 +29,13 @@ impl Selection {
     }
 }
 
+/// How every allocation of a Go heap is recorded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ExactGo {
+    /// Slowdown that is allowed, as in [`TraceOptions::max_overhead`].
+    pub max_overhead: Option<f64>,
+}
+
 /// How to trace.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TraceOptions {
@@ -50,6 +57,8 @@ pub struct TraceOptions {
     pub hears_samplers: bool,
     /// Turn on the profiler of a Go runtime that has none, with this mean of bytes between samples.
     pub go_profiling: Option<u64>,
+    /// Record every allocation of a Go heap, and how much that may slow it.
+    pub exact_go: Option<ExactGo>,
     /// Walk the heap of a Go process that nothing else tells of.
     pub walks_heaps: bool,
     /// Use this kind of link and no better one.

@@ -6,8 +6,10 @@ use std::collections::BTreeSet;
 use aya::Pod;
 use aya::maps::{Array, MapData};
 use tracer_common::function::FunctionInfo;
-use tracer_common::golang::GoRuntime;
-use tracer_common::limits::{MAX_EXITS, MAX_FUNCTIONS, MAX_GO_RUNTIMES, MAX_PROBE_POINTS};
+use tracer_common::golang::{GoAllocated, GoRuntime, GoSweep};
+use tracer_common::limits::{
+    MAX_EXITS, MAX_FUNCTIONS, MAX_GO_EXITS, MAX_GO_RUNTIMES, MAX_PROBE_POINTS,
+};
 
 use crate::allocators::code::AllocatorCode;
 use crate::allocators::cxx::readable;
@@ -19,7 +21,7 @@ use crate::probes::attach::{Moment, Placed};
 use crate::probes::module_code::ModuleCode;
 use crate::probes::object::KernelObject;
 use crate::probes::plan::{ExitSite, Plan, Site, plan};
-use crate::sys::pod::{ExitRow, FunctionRow, PointRow, RuntimeRow};
+use crate::sys::pod::{AllocatedRow, ExitRow, FunctionRow, PointRow, RuntimeRow, SweepRow};
 use crate::target::elf::Elf;
 use crate::target::{FileOffset, Module};
 use crate::trace::kernel::unusable;
@@ -109,6 +111,8 @@ pub struct Tables {
     exits: Table<ExitRow>,
     points: Table<PointRow>,
     runtimes: Table<RuntimeRow>,
+    go_exits: Table<AllocatedRow>,
+    go_sweeps: Table<SweepRow>,
 }
 
 impl Tables {
@@ -119,6 +123,8 @@ impl Tables {
             exits: Table::open(object, "EXITS", MAX_EXITS)?,
             points: Table::open(object, "PROBE_POINTS", MAX_PROBE_POINTS)?,
             runtimes: Table::open(object, "GO_RUNTIMES", MAX_GO_RUNTIMES)?,
+            go_exits: Table::open(object, "GO_EXITS", MAX_GO_EXITS)?,
+            go_sweeps: Table::open(object, "GO_SWEEPS", MAX_GO_RUNTIMES)?,
         })
     }
 
@@ -141,6 +147,16 @@ impl Tables {
     /// Makes a Go runtime known to kernel programs; gives its row.
     pub fn add_runtime(&mut self, runtime: GoRuntime) -> Result<u32, Fault> {
         self.runtimes.add(RuntimeRow(runtime))
+    }
+
+    /// Makes a place known where a Go runtime has allocated; gives its row.
+    pub fn add_go_exit(&mut self, place: GoAllocated) -> Result<u32, Fault> {
+        self.go_exits.add(AllocatedRow(place))
+    }
+
+    /// Makes a place known where a Go runtime sweeps; gives its row.
+    pub fn add_go_sweep(&mut self, place: GoSweep) -> Result<u32, Fault> {
+        self.go_sweeps.add(SweepRow(place))
     }
 
     /// Makes a function known to kernel programs; gives its row.

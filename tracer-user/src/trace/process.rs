@@ -18,6 +18,7 @@ use crate::target::mapped;
 use crate::target::memory::ProcessMemory;
 use crate::target::{AddressSpace, CodeLocation, ModuleId, ModuleTable, Pid, Target, VirtAddr};
 use crate::trace::golang::{GoHeap, NotFollowed};
+use crate::trace::golang_exact::ExactGoHeap;
 use crate::trace::hooks::{Hooks, Source};
 use crate::trace::kernel::Kernel;
 use crate::trace::options::TraceOptions;
@@ -47,6 +48,8 @@ pub struct TracedProcess {
     pub hooks: Hooks,
     /// Its Go heap, when it has one that is followed.
     pub golang: Option<GoHeap>,
+    /// Its Go heap, when every allocation of it is recorded.
+    pub exact: Option<ExactGoHeap>,
     /// Its Go heap, walked because nothing tells of it.
     pub walked: Option<HeapWalk>,
     /// Why it is not followed although there is one.
@@ -76,6 +79,8 @@ pub struct TracedProcess {
     space: AddressSpace,
     /// The rate to set where a Go runtime's profiler is off; `None` to leave it.
     go_profiling: Option<u64>,
+    /// Every allocation of a Go heap is to be recorded.
+    wants_exact_go: bool,
     /// A Go heap that nothing tells of may be walked.
     walks_heaps: bool,
     /// Modules among which no Go runtime was found.
@@ -108,6 +113,8 @@ impl TracedProcess {
             mappings: None,
             hooks: Hooks::default(),
             golang: None,
+            exact: None,
+            wants_exact_go: options.exact_go.is_some() && options.duration.is_some(),
             walked: None,
             walks_heaps: options.walks_heaps,
             golang_refused: None,
@@ -212,10 +219,14 @@ impl TracedProcess {
 
     /// Follows the Go heap, if there is one that is not followed yet; true when it is from now on.
     fn follow_go(&mut self, mapped: BTreeSet<ModuleId>, kernel: &mut Kernel) -> bool {
-        if self.golang.is_some() || mapped.is_subset(&self.searched_for_go) {
+        let is_followed = self.golang.is_some() || self.exact.is_some();
+        if is_followed || mapped.is_subset(&self.searched_for_go) {
             return false;
         }
         self.searched_for_go = mapped;
+        if self.wants_exact_go {
+            return self.follow_all_of_go(kernel);
+        }
         match GoHeap::follow(&self.target, self.go_profiling, self.is_new, kernel) {
             Ok(heap) => {
                 self.golang_refused = None;
@@ -235,6 +246,19 @@ impl TracedProcess {
                 false
             }
         }
+    }
+
+    /// Records every allocation of the Go heap, if there is one.
+    fn follow_all_of_go(&mut self, kernel: &mut Kernel) -> bool {
+        match ExactGoHeap::follow(&self.target, kernel) {
+            Ok(heap) => {
+                self.golang_refused = None;
+                self.exact = Some(heap);
+            }
+            Err(NotFollowed::NotGo) => {}
+            Err(refused) => self.golang_refused = Some(refused),
+        }
+        self.exact.is_some()
     }
 
     /// Reads the mappings anew: code that is new gets its unwind tables, and its allocators are attached to. True when
@@ -290,7 +314,8 @@ impl TracedProcess {
 
     /// Whether anything is attached, or its heap is walked.
     pub fn is_followed(&self) -> bool {
-        !self.hooks.is_empty() || self.golang.is_some() || self.walked.is_some()
+        let has_go = self.golang.is_some() || self.exact.is_some() || self.walked.is_some();
+        has_go || !self.hooks.is_empty()
     }
 
     /// Its heap as it is walked now; `None` when something else tells of it.
@@ -376,9 +401,13 @@ impl TracedProcess {
         if let Some(heap) = &mut self.golang {
             heap.apply(event);
         }
+        if let Some(heap) = &mut self.exact {
+            heap.apply(event, &mut self.ledger);
+        }
         if event.what == Happening::Executed {
             // Its probes are in a file that the process does not run any more.
             self.golang = None;
+            self.exact = None;
             self.walked = None;
             self.golang_refused = None;
             self.searched_for_go.clear();
@@ -399,7 +428,8 @@ impl TracedProcess {
         self.cut_ns.get_or_insert_with(monotonic_ns);
         kernel.dismiss(self.target.pid);
         let heap = self.golang.as_mut().and_then(GoHeap::detach);
-        self.hooks.take().into_iter().chain(heap).collect()
+        let exact = self.exact.as_mut().and_then(ExactGoHeap::detach);
+        self.hooks.take().into_iter().chain(heap).chain(exact).collect()
     }
 }
 

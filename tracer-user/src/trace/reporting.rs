@@ -17,6 +17,7 @@ use crate::sys::usage::monotonic_ns;
 use crate::target::Pid;
 use crate::target::memory::ProcessMemory;
 use crate::trace::golang::GoHeap;
+use crate::trace::golang_exact::ExactGoHeap;
 use crate::trace::hooks::Source;
 use crate::trace::kernel::Kernel;
 use crate::trace::naming::{Patience, Signals};
@@ -120,7 +121,7 @@ impl Session {
         let memory = process.memory;
         let shown = shown_stacks(&snapshot, mappings.as_ref(), self.options.report);
         let named = self.name_stacks(pid, &shown, patience, listener).await?;
-        let Self { symboliser, processes, options, .. } = self;
+        let Self { symboliser, processes, options, modules, .. } = self;
         let Some(process) = processes.get(&pid) else {
             return Err(broken(&"a process without a ledger"));
         };
@@ -130,20 +131,27 @@ impl Session {
             loss.notices.push(format!("addresses without a name, since it was interrupted while they were looked up: {count}"));
         }
         let heap = process.golang.as_ref();
+        let exact = process.exact.as_ref();
         let mut stack = |id| match named.stacks.get(&id) {
-            Some(known) => {
-                let frames = symboliser.frames(&known.locations);
-                Stack { frames, end: Some(known.end), ..Stack::default() }
-            }
+            Some(known) => match exact {
+                Some(exact) if exact.is_go(known, modules) => {
+                    exact.stack(known, modules, &|others| symboliser.frames(others))
+                }
+                _ => {
+                    let frames = symboliser.frames(&known.locations);
+                    Stack { frames, end: Some(known.end), ..Stack::default() }
+                }
+            },
             None => heap.and_then(|heap| heap.stack(id)).unwrap_or_default(),
         };
         let symbols = named.program.map_or("none", |id| symboliser.level(id));
         let allocators = process.hooks.allocators.iter().cloned();
-        let allocators = allocators.chain(heap.map(GoHeap::name)).collect();
+        let allocators = allocators.chain(heap.map(GoHeap::name));
+        let allocators = allocators.chain(exact.map(ExactGoHeap::name)).collect();
         let doublings = process.spending.control.doublings;
         let sampling = sampling(heap, by_itself, mean_bytes, doublings);
         let target = TargetSection {
-            go_version: heap.map(|heap| heap.version().to_owned()),
+            go_version: heap.map(GoHeap::version).or(exact.map(ExactGoHeap::version)).map(str::to_owned),
             ..describe_target(&process.target, allocators, symbols)
         };
         Ok(build(ReportInput {

@@ -116,7 +116,9 @@ impl Session {
             self.kernel.forget(pid);
         }
         let attached = attached?;
-        let governor = self.options.max_overhead.map(Governor::new);
+        let exact_go = self.options.exact_go.filter(|_| process.exact.is_some());
+        let limit = exact_go.map_or(self.options.max_overhead, |exact| exact.max_overhead);
+        let governor = limit.map(Governor::new);
         process.start_window(&self.kernel, governor);
         self.processes.insert(pid, process);
         self.admitted += 1;

@@ -12,6 +12,7 @@ use crate::report::model::{Cost, Loss};
 use crate::symbolise::Usage;
 use crate::sys::usage;
 use crate::trace::golang::GoHeap;
+use crate::trace::golang_exact::ExactGoHeap;
 use crate::trace::process::TracedProcess;
 use crate::trace::stacks::Stacks;
 
@@ -97,6 +98,7 @@ fn notices(
     notices.extend(process.hooks.notices.iter().cloned());
     notices.extend(process.notices.iter().cloned());
     notices.extend(process.golang.iter().flat_map(GoHeap::notices));
+    notices.extend(process.exact.iter().flat_map(ExactGoHeap::notices));
     notices.extend(process.golang_refused.iter().map(ToString::to_string));
     notices.extend(losses(snapshot, mappings, facts));
     if facts.link_kind != LinkKind::Session {

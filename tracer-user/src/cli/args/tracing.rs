@@ -7,7 +7,7 @@ use crate::fault::{Fault, Status};
 use crate::ledger::snapshot::Filter;
 use crate::probes::features::LinkKind;
 use crate::report;
-use crate::trace::options::{Selection, TraceOptions};
+use crate::trace::options::{ExactGo, Selection, TraceOptions};
 use crate::units::{Percentage, Size, Span, UnitError};
 
 /// Flags that say what is traced, and how.
@@ -98,6 +98,13 @@ fn parse_ring(text: &str) -> Result<Size, String> {
 }
 
 impl Tracing {
+    /// How every allocation of a Go heap is recorded, when that is asked for. It slows a program many times, so that it is limited unless told
+    /// otherwise.
+    pub(super) fn exact_go(&self, default_overhead: Option<f64>) -> Option<ExactGo> {
+        let max_overhead = self.max_overhead.map_or(default_overhead, |Overhead(limit)| limit);
+        self.exact.then_some(ExactGo { max_overhead })
+    }
+
     /// The options of a run that records as `default` says unless told otherwise, and that may cost `default_overhead` when
     /// it samples. Fails when no block could match.
     pub(super) fn options(
@@ -138,6 +145,7 @@ impl Tracing {
             // Whoever says which allocations are to be recorded, or by which functions, means outlive's own probes.
             go_profiling: self.enable_go_profiling.map(|size| size.bytes),
             walks_heaps: false,
+            exact_go: None,
             hears_samplers: self.sample.is_none() && !self.exact && self.allocator.is_empty(),
             force_link: self.force_link.map(|link| match link {
                 Link::Session => LinkKind::Session,
