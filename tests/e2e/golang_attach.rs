@@ -239,7 +239,7 @@ fn c_and_go_heaps_of_one_process_are_in_one_report() {
         let mut workload = start("cgo", toolchain, Build::Cgo, EVERY_ALLOCATION);
         workload.go(100);
         workload.collect();
-        let outlive = Outlive::attach(&[workload.pid()], &["--exact", "--top", "0", "--raw"]);
+        let outlive = Outlive::attach(&[workload.pid()], &["--sample", "1", "--top", "0", "--raw"]);
         assert_eq!(workload.go(50), 300);
         workload.collect();
         let report = outlive.stop().with_status(0).report();

@@ -24,7 +24,8 @@ fn held<'r>(report: &'r Report, slot_bytes: u64, holder: Option<&str>) -> Site<'
     };
     let sites = report.sites().into_iter().filter(is_it);
     let most = sites.max_by_key(|site| site.number("live_count"));
-    most.unwrap_or_else(|| panic!("no {slot_bytes} bytes held by {holder:?}; {report}"))
+    assert!(most.is_some(), "no {slot_bytes} bytes held by {holder:?}; {report}");
+    most.expect("it is there")
 }
 
 /// What is true of every walk.

@@ -107,7 +107,11 @@ pub const fn arena_and_page(address: u64) -> (u64, u64) {
 #[inline]
 pub const fn bytes_in_slot(address: u64, span_start: u64, slot_bytes: u64) -> u64 {
     const SMALLEST: u64 = 16;
-    if slot_bytes == SMALLEST && address.wrapping_sub(span_start) % SMALLEST != 0 { 0 } else { slot_bytes }
+    if slot_bytes == SMALLEST && address.wrapping_sub(span_start) % SMALLEST != 0 {
+        0
+    } else {
+        slot_bytes
+    }
 }
 
 impl GoSweep {

@@ -71,7 +71,12 @@ pub fn go_sampled(event: GoSampledEvent) -> Result<(), RingFull> {
 
 /// Tells that a span of a Go heap is swept.
 #[inline(always)]
-pub fn go_swept(header: EventHeader, span: [u64; 3], marks: u64, mark_bytes: u32) -> Result<(), Lost> {
+pub fn go_swept(
+    header: EventHeader,
+    span: [u64; 3],
+    marks: u64,
+    mark_bytes: u32,
+) -> Result<(), Lost> {
     let mut entry = EVENTS.reserve::<GoSweptEvent>(0).ok_or(Lost::Full)?;
     let event = entry.as_mut_ptr();
     // SAFETY: the record is ours until it is submitted; every byte of it is written.

@@ -9,9 +9,9 @@ use tracer_common::exit::ExitInfo;
 use tracer_common::function::FunctionInfo;
 use tracer_common::golang::{GoAllocated, GoRuntime, GoSweep};
 use tracer_common::limits::{
-    MAX_EXITS, MAX_FUNCTIONS, MAX_GO_EXITS, MAX_GO_RUNTIMES, MAX_IN_FLIGHT, MAX_PROBE_POINTS, MAX_PROCESSES,
-    MAX_TARGETS, MAX_UNWIND_PAGES, MAX_UNWIND_ROWS, MAX_UNWIND_RULES, REMEMBERED_RULES,
-    STACK_SLOTS, STACK_WINDOW_WORDS,
+    MAX_EXITS, MAX_FUNCTIONS, MAX_GO_EXITS, MAX_GO_RUNTIMES, MAX_IN_FLIGHT, MAX_PROBE_POINTS,
+    MAX_PROCESSES, MAX_TARGETS, MAX_UNWIND_PAGES, MAX_UNWIND_ROWS, MAX_UNWIND_RULES,
+    REMEMBERED_RULES, STACK_SLOTS, STACK_WINDOW_WORDS,
 };
 use tracer_common::live::{LiveBlock, LiveKey};
 use tracer_common::process::{Hits, ProcessControl};

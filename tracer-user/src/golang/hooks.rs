@@ -77,7 +77,9 @@ impl AllocationHooks {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let functions = code.table().functions_named(&names);
         let outer = functions.get(ALLOCATE).cloned().ok_or_else(|| {
-            GoError::refused(format!("its runtime has no function {ALLOCATE}, whose calls are followed"))
+            GoError::refused(format!(
+                "its runtime has no function {ALLOCATE}, whose calls are followed"
+            ))
         })?;
         let mut allocated = Vec::new();
         for (name, range) in functions {
@@ -96,7 +98,8 @@ impl AllocationHooks {
 fn returns(code: &GoCode, name: &str, range: Range<u64>) -> Result<Vec<HookPlace>, GoError> {
     let start = code.text().0.wrapping_add(range.start);
     let size = range.end.saturating_sub(range.start);
-    let refuse = || GoError::refused(format!("not all returns of {name} of its runtime can be seen"));
+    let refuse =
+        || GoError::refused(format!("not all returns of {name} of its runtime can be seen"));
     let bytes = code.image().bytes(ElfAddr(start), size.min(MAX_CODE_BYTES)).ok_or_else(refuse)?;
     let places = return_addresses(&bytes, start).filter(|_| size <= MAX_CODE_BYTES);
     let places = places.ok_or_else(refuse)?.into_iter().map(|address| {

@@ -80,12 +80,12 @@ fn type_words(site: &Site, held: &HeldSite) -> String {
     if let Some(name) = &site.type_name {
         return name.clone();
     }
-    let size = match held.slot_bytes {
+    let slot = match held.slot_bytes {
         Some(bytes) => human_size(bytes as f64),
         None => "large".to_owned(),
     };
     let with = if held.has_pointers == Some(true) { "with" } else { "no" };
-    format!("({size}, {with} pointers)")
+    format!("({slot}, {with} pointers)")
 }
 
 /// What stands for the calls of a site, leaf first: its type, and what holds it.

@@ -170,7 +170,8 @@ mod tests {
         let mut marks = [0; tracer_common::golang::MARK_WORDS];
         marks[1] = 0b10;
         let span = SweptSpan { start: VirtAddr(0x4000), slot_bytes: 48, slots: 170, marks };
-        let is_marked = |slot: u64, offset: u64| is_marked(&span, VirtAddr(0x4000 + 48 * slot + offset));
+        let is_marked =
+            |slot: u64, offset: u64| is_marked(&span, VirtAddr(0x4000 + 48 * slot + offset));
         assert!(is_marked(65, 0) && is_marked(65, 47));
         assert!(!is_marked(64, 0) && !is_marked(66, 0) && !is_marked(0, 8));
         assert!(is_marked(170, 0), "no slot of this span");

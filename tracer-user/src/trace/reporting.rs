@@ -151,7 +151,10 @@ impl Session {
         let doublings = process.spending.control.doublings;
         let sampling = sampling(heap, by_itself, mean_bytes, doublings);
         let target = TargetSection {
-            go_version: heap.map(GoHeap::version).or(exact.map(ExactGoHeap::version)).map(str::to_owned),
+            go_version: heap
+                .map(GoHeap::version)
+                .or(exact.map(ExactGoHeap::version))
+                .map(str::to_owned),
             ..describe_target(&process.target, allocators, symbols)
         };
         Ok(build(ReportInput {

@@ -120,8 +120,9 @@ fn walk_all(
 ) -> Result<(), GoError> {
     let Goroutines { list, descriptions, .. } = roots::goroutines(places)?;
     // Everything leads to these, and they hold stale words.
-    descriptions.iter().for_each(|description| walk.close(*description));
-    roots::processors(places).iter().for_each(|processor| walk.close(*processor));
+    for closed in descriptions.iter().chain(&roots::processors(places)) {
+        walk.close(*closed);
+    }
     let _not_walked = threads::system_stacks(places, walk)?;
     let of_threads = threads::close(places, walk)?;
     roots.begin_kind(Holder::Variables);
@@ -154,11 +155,15 @@ fn walk_all(
     walk.run()?;
     roots.begin_kind(Holder::Runtime);
     roots.begin(Holder::Runtime, walk);
-    of_runtime.into_iter().for_each(|word| walk.reach(word));
+    for word in of_runtime {
+        walk.reach(word);
+    }
     for goroutine in runtimes_own {
         roots::reach_goroutine(places, spans, goroutine, goroutine.used_stack(), walk)?;
     }
-    of_threads.iter().for_each(|record| walk.reach_words(record));
+    for record in &of_threads {
+        walk.reach_words(record);
+    }
     roots::reach_processors(places, walk)?;
     roots::reach_besides(places, walk)?;
     walk.run()?;
