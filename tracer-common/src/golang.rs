@@ -102,12 +102,19 @@ pub const fn arena_and_page(address: u64) -> (u64, u64) {
     (arena, address % ARENA_BYTES / PAGE_BYTES)
 }
 
+/// Whether an address lies where the module with this instruction has its variables: what has no bytes is not in the heap but there.
+#[inline]
+pub const fn is_near(address: u64, instruction: u64) -> bool {
+    const REACH: u64 = 1 << 31;
+    address.wrapping_sub(instruction).wrapping_add(REACH) < 2 * REACH
+}
+
 /// Bytes of a slot that an object stands for. The first object in a slot has all of it; what is allocated into the rest of one for objects
 /// without addresses below 16 bytes has none. Since Go 1.22 some slots begin with a word that tells the type.
 #[inline]
 pub const fn bytes_in_slot(address: u64, span_start: u64, slot_bytes: u64) -> u64 {
     const SMALLEST: u64 = 16;
-    if slot_bytes == SMALLEST && address.wrapping_sub(span_start) % SMALLEST != 0 {
+    if slot_bytes == SMALLEST && !address.wrapping_sub(span_start).is_multiple_of(SMALLEST) {
         0
     } else {
         slot_bytes
@@ -136,6 +143,12 @@ mod tests {
         // The first arena of a Go heap on amd64, and its third page.
         assert_eq!(arena_and_page(0xc0_0000_4000), ((0x8000_0000_0000 + 0xc0_0000_0000) >> 26, 2));
         assert_eq!(arena_and_page(LOWEST_ADDRESS), (0, 0));
+    }
+
+    #[test]
+    fn what_has_no_bytes_is_near_the_code() {
+        assert!(is_near(0x58_b3a0, 0x46_7ffb) && is_near(0x40_0000, 0x50_0000));
+        assert!(!is_near(0xc0_0000_4000, 0x46_7ffb) && !is_near(0xc0_0000_4000, 0x55aa_0000_0000));
     }
 
     #[test]

@@ -10,7 +10,9 @@ use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use tracer_common::counter::Counter;
 use tracer_common::event::{AllocationEvent, EventKind, flags};
-use tracer_common::golang::{GoAllocated, GoSweep, MAX_SLOTS, arena_and_page, bytes_in_slot};
+use tracer_common::golang::{
+    GoAllocated, GoSweep, MAX_SLOTS, arena_and_page, bytes_in_slot, is_near,
+};
 
 use crate::call::{Registers, Thread, read_user};
 use crate::counters::{add, count};
@@ -60,8 +62,13 @@ fn record_allocation<const LOOP: bool>(context: &ProbeContext, place: &GoAllocat
         return;
     }
     let address = registers.result;
-    // What has no bytes has no place in the heap either.
-    let Some((span_start, slot_bytes)) = slot(address, registers.ip, place) else { return };
+    if is_near(address, registers.ip) {
+        return;
+    }
+    let Some((span_start, slot_bytes)) = slot(address, registers.ip, place) else {
+        count(Counter::LostAllocations);
+        return;
+    };
     let size_bytes = bytes_in_slot(address, span_start, slot_bytes);
     // The caller, as it is after the return: by which of its returns a function left is nobody's call site.
     registers.ip = back;

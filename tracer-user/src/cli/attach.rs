@@ -12,7 +12,7 @@ use crate::fault::{Fault, Status};
 use crate::report::model::Report;
 use crate::target::{Kind, Pid, Target};
 use crate::trace::hooks::Source;
-use crate::trace::options::{Selection, TraceOptions};
+use crate::trace::options::{GoOptions, Selection, TraceOptions};
 use crate::trace::progress::Progress;
 use crate::trace::session::Session;
 
@@ -31,13 +31,16 @@ pub(super) fn attach(arguments: &Attach, global: &Global) -> Result<Outcome, Fau
     pids.dedup();
     let selection = Selection::Poisson { mean_bytes: DEFAULT_MEAN_BYTES };
     let options = trace.options(selection, Some(DEFAULT_OVERHEAD))?;
-    let exact_go = trace.exact_go(Some(DEFAULT_OVERHEAD));
-    let options = TraceOptions { walks_heaps: true, exact_go, ..options };
+    let exact = trace.exact_go(Some(DEFAULT_OVERHEAD));
     let targets = pids.into_iter().map(Target::open).collect::<Result<Vec<_>, _>>()?;
-    if exact_go.is_some() && options.duration.is_none() {
+    if exact.is_some() && options.duration.is_none() {
         require_no_go(&targets)?;
     }
     let signals = Signals::hear()?;
+    // A Go library in another program is not slowed without an end in sight either.
+    let exact = exact.filter(|_| options.duration.is_some());
+    let go = GoOptions { exact, walks: true, ..options.go };
+    let options = TraceOptions { go, ..options };
     let output = Output::open(&trace.output, trace.force, trace.format, global.color)?;
     let mut output = output.sorted_by(options.report.sort);
     let mut lost = 0;

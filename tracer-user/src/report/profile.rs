@@ -142,15 +142,10 @@ impl Profile {
         self.processes.push(report.target.clone());
         self.timelines.extend(report.timeline.clone().map(|timeline| (process, timeline)));
         for site in &report.sites {
-            let stack = match &site.held {
-                Some(held) => {
-                    holdings::path(site, held).iter().map(|f| self.frames.intern(f)).collect()
-                }
-                None => {
-                    let frames = site.raw_frames.as_ref().unwrap_or(&site.frames);
-                    frames.iter().map(|frame| self.frames.intern(frame)).collect()
-                }
-            };
+            let path = site.held.as_ref().map(|held| holdings::path(site, held));
+            let frames = site.raw_frames.as_ref().unwrap_or(&site.frames);
+            let frames = path.as_ref().map_or(frames.as_slice(), |path| path.as_slice());
+            let stack = frames.iter().map(|frame| self.frames.intern(frame)).collect();
             self.sites.push(ProfileSite {
                 process,
                 kind: if site.held.is_some() { "allocation" } else { site.kind },

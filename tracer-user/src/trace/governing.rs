@@ -130,6 +130,9 @@ impl Session {
         let has_probed_allocators = process.remedies(is_sampled).drop_frees;
         release(process.detach(&mut self.kernel));
         let remedy = match (has_probed_allocators, is_sampled) {
+            _ if process.exact.is_some() => {
+                "its runtime's own samples cost little (leave out --exact); or allow more with --max-overhead, or any with --max-overhead none"
+            }
             (false, _) => {
                 "what it samples and tells of itself costs more than that; allow more with --max-overhead"
             }

@@ -29,6 +29,17 @@ impl Selection {
     }
 }
 
+/// How Go heaps are traced.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct GoOptions {
+    /// Turn on the profiler of a runtime that has none, with this mean of bytes between samples.
+    pub profiling: Option<u64>,
+    /// Record every allocation, and not only what the runtime samples.
+    pub exact: Option<ExactGo>,
+    /// Walk the heap of a process that nothing else tells of.
+    pub walks: bool,
+}
+
 /// How every allocation of a Go heap is recorded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ExactGo {
@@ -55,12 +66,8 @@ pub struct TraceOptions {
     pub named_functions: Vec<NamedFunction>,
     /// Hear what a process's own sampler tells, and hook no allocator then.
     pub hears_samplers: bool,
-    /// Turn on the profiler of a Go runtime that has none, with this mean of bytes between samples.
-    pub go_profiling: Option<u64>,
-    /// Record every allocation of a Go heap, and how much that may slow it.
-    pub exact_go: Option<ExactGo>,
-    /// Walk the heap of a Go process that nothing else tells of.
-    pub walks_heaps: bool,
+    /// How Go heaps are traced.
+    pub go: GoOptions,
     /// Use this kind of link and no better one.
     pub force_link: Option<LinkKind>,
     /// Size of the ring buffer, bytes.

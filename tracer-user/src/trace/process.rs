@@ -21,7 +21,7 @@ use crate::trace::golang::{GoHeap, NotFollowed};
 use crate::trace::golang_exact::ExactGoHeap;
 use crate::trace::hooks::{Hooks, Source};
 use crate::trace::kernel::Kernel;
-use crate::trace::options::TraceOptions;
+use crate::trace::options::{GoOptions, TraceOptions};
 use crate::trace::spending::Spending;
 use crate::trace::stacks::Stacks;
 
@@ -77,12 +77,8 @@ pub struct TracedProcess {
     pub mapped_code: bool,
     code_left_out: bool,
     space: AddressSpace,
-    /// The rate to set where a Go runtime's profiler is off; `None` to leave it.
-    go_profiling: Option<u64>,
-    /// Every allocation of a Go heap is to be recorded.
-    wants_exact_go: bool,
-    /// A Go heap that nothing tells of may be walked.
-    walks_heaps: bool,
+    /// How its Go heap is to be traced.
+    go: GoOptions,
     /// Modules among which no Go runtime was found.
     searched_for_go: BTreeSet<ModuleId>,
     /// When the mappings were last followed, `CLOCK_MONOTONIC`, nanoseconds.
@@ -114,12 +110,10 @@ impl TracedProcess {
             hooks: Hooks::default(),
             golang: None,
             exact: None,
-            wants_exact_go: options.exact_go.is_some() && options.duration.is_some(),
             walked: None,
-            walks_heaps: options.walks_heaps,
             golang_refused: None,
             is_new: false,
-            go_profiling: options.go_profiling,
+            go: options.go,
             searched_for_go: BTreeSet::new(),
             loaded: Vec::new(),
             notices: Vec::new(),
@@ -224,17 +218,17 @@ impl TracedProcess {
             return false;
         }
         self.searched_for_go = mapped;
-        if self.wants_exact_go {
+        if self.go.exact.is_some() {
             return self.follow_all_of_go(kernel);
         }
-        match GoHeap::follow(&self.target, self.go_profiling, self.is_new, kernel) {
+        match GoHeap::follow(&self.target, self.go.profiling, self.is_new, kernel) {
             Ok(heap) => {
                 self.golang_refused = None;
                 self.golang = Some(heap);
                 true
             }
             Err(NotFollowed::NotGo) => false,
-            Err(NotFollowed::ProfilerOff) if self.walks_heaps && self.hooks.is_empty() => {
+            Err(NotFollowed::ProfilerOff) if self.go.walks && self.hooks.is_empty() => {
                 match GoProcess::open(&self.target).and_then(HeapWalk::begin) {
                     Ok(walk) => self.walked = Some(walk),
                     Err(error) => self.golang_refused = Some(NotFollowed::Refused(error)),

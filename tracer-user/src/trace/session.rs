@@ -116,7 +116,7 @@ impl Session {
             self.kernel.forget(pid);
         }
         let attached = attached?;
-        let exact_go = self.options.exact_go.filter(|_| process.exact.is_some());
+        let exact_go = self.options.go.exact.filter(|_| process.exact.is_some());
         let limit = exact_go.map_or(self.options.max_overhead, |exact| exact.max_overhead);
         let governor = limit.map(Governor::new);
         process.start_window(&self.kernel, governor);

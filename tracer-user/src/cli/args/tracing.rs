@@ -7,7 +7,7 @@ use crate::fault::{Fault, Status};
 use crate::ledger::snapshot::Filter;
 use crate::probes::features::LinkKind;
 use crate::report;
-use crate::trace::options::{ExactGo, Selection, TraceOptions};
+use crate::trace::options::{ExactGo, GoOptions, Selection, TraceOptions};
 use crate::units::{Percentage, Size, Span, UnitError};
 
 /// Flags that say what is traced, and how.
@@ -32,7 +32,7 @@ pub(super) struct Tracing {
     #[arg(long, env = "OUTLIVE_EXACT")]
     exact: bool,
     /// Slowdown of the target that is allowed: sample less, and at last detach, rather than exceed it; none allows any
-    /// [default: 10% for attach, unless --exact]
+    /// [default: 10% for attach, unless --exact of something else than a Go heap]
     #[arg(long, value_name = "PERCENT", env = "OUTLIVE_MAX_OVERHEAD", value_parser = parse_overhead)]
     max_overhead: Option<Overhead>,
     /// Trace children, each as a target of its own
@@ -143,9 +143,10 @@ impl Tracing {
             mappings: self.mappings,
             named_functions: self.allocator.iter().flat_map(|list| list.0.clone()).collect(),
             // Whoever says which allocations are to be recorded, or by which functions, means outlive's own probes.
-            go_profiling: self.enable_go_profiling.map(|size| size.bytes),
-            walks_heaps: false,
-            exact_go: None,
+            go: GoOptions {
+                profiling: self.enable_go_profiling.map(|size| size.bytes),
+                ..GoOptions::default()
+            },
             hears_samplers: self.sample.is_none() && !self.exact && self.allocator.is_empty(),
             force_link: self.force_link.map(|link| match link {
                 Link::Session => LinkKind::Session,
