@@ -29,7 +29,7 @@ fn frame(function: &str, path: &str, line: Option<u32>) -> Frame {
         module: Some(format!("/opt/{path}/lib/{path}.so.6")),
         build_id: None,
         offset: 4242,
-        inlined: line.is_some_and(|line| line % 2 == 0),
+        inlined: line.is_some_and(|line| line.is_multiple_of(2)),
     }
 }
 
@@ -46,7 +46,7 @@ fn report() -> Report {
         allocated_count: u64::MAX / 2,
         growth_ci95: Some([1e12, 2e12]),
         growth_bytes_per_s: Some(1.5e12),
-        type_name: (rank % 3 == 0).then(|| place(rank).to_owned()),
+        type_name: rank.is_multiple_of(3).then(|| place(rank).to_owned()),
         frames: (0..if rank < 50 { 30 } else { 2 })
             .map(|depth| frame(place(rank + depth), place(rank), (depth % 3 < 2).then_some(31)))
             .collect(),
