@@ -13,9 +13,10 @@ use crate::probes::attach::release;
 use crate::report::model::{Report, TargetSection};
 use crate::report::{ReportInput, Sampling, Stack, build, describe_target, shown_stacks};
 use crate::snapshot::walk::WalkOptions;
+use crate::symbolise::Symboliser;
 use crate::sys::usage::monotonic_ns;
-use crate::target::Pid;
 use crate::target::memory::ProcessMemory;
+use crate::target::{ModuleTable, Pid};
 use crate::trace::golang::GoHeap;
 use crate::trace::golang_exact::ExactGoHeap;
 use crate::trace::hooks::Source;
@@ -24,6 +25,7 @@ use crate::trace::naming::{Patience, Signals};
 use crate::trace::process::TracedProcess;
 use crate::trace::progress::{Listener, Progress};
 use crate::trace::session::{Session, broken};
+use crate::trace::stacks::KnownStack;
 use crate::trace::summary::{RunFacts, cost, loss};
 
 impl Session {
@@ -133,15 +135,7 @@ impl Session {
         let heap = process.golang.as_ref();
         let exact = process.exact.as_ref();
         let mut stack = |id| match named.stacks.get(&id) {
-            Some(known) => match exact {
-                Some(exact) if exact.is_go(known, modules) => {
-                    exact.stack(known, modules, &|others| symboliser.frames(others))
-                }
-                _ => {
-                    let frames = symboliser.frames(&known.locations);
-                    Stack { frames, end: Some(known.end), ..Stack::default() }
-                }
-            },
+            Some(known) => named_stack(known, exact, modules, symboliser),
             None => heap.and_then(|heap| heap.stack(id)).unwrap_or_default(),
         };
         let symbols = named.program.map_or("none", |id| symboliser.level(id));
@@ -170,6 +164,22 @@ impl Session {
             cost: cost(process, &facts, symboliser.usage()),
             options: options.report,
         }))
+    }
+}
+
+/// A stack that was walked: in Go code by the function table of its module, elsewhere by symbols.
+fn named_stack(
+    known: &KnownStack,
+    exact: Option<&ExactGoHeap>,
+    modules: &ModuleTable,
+    symboliser: &Symboliser,
+) -> Stack {
+    match exact.filter(|exact| exact.is_go(known, modules)) {
+        Some(exact) => exact.stack(known, modules, &|others| symboliser.frames(others)),
+        None => {
+            let frames = symboliser.frames(&known.locations);
+            Stack { frames, end: Some(known.end), ..Stack::default() }
+        }
     }
 }
 
