@@ -174,13 +174,11 @@ fn named_stack(
     modules: &ModuleTable,
     symboliser: &Symboliser,
 ) -> Stack {
-    match exact.filter(|exact| exact.is_go(known, modules)) {
-        Some(exact) => exact.stack(known, modules, &|others| symboliser.frames(others)),
-        None => {
-            let frames = symboliser.frames(&known.locations);
-            Stack { frames, end: Some(known.end), ..Stack::default() }
-        }
+    if let Some(exact) = exact.filter(|exact| exact.is_go(known, modules)) {
+        return exact.stack(known, modules, &|others| symboliser.frames(others));
     }
+    let frames = symboliser.frames(&known.locations);
+    Stack { frames, end: Some(known.end), ..Stack::default() }
 }
 
 /// After events were lost, what can be asked anew has the last word; `sampled` when the kernel has a table of live blocks.
