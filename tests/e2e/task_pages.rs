@@ -24,10 +24,10 @@ use serde_json::Value;
 const SHORTER: [(&str, &str); 7] = [
     ("--exact -d 60s --older 30s", "--exact -d 4s --older 2s"),
     ("--exact -d 60s", "--exact -d 3s"),
-    ("attach $PID -d 60s", "attach $PID -d 4s --sample 16KiB --max-overhead none"),
+    ("attach $PID -d 60s", "attach $PID -d 4s --sample 1KiB --max-overhead none"),
     ("goroutines $PID -d 60s", "goroutines $PID -d 2s"),
-    ("-i 10s -d 10m", "-i 1s -d 4s --sample 16KiB --max-overhead none"),
-    ("shopd.outlive@-5m", "shopd.outlive@-2s"),
+    ("-i 10s -d 10m", "-i 1s -d 6s --sample 1KiB --max-overhead none"),
+    ("shopd.outlive@-5m", "shopd.outlive@-4s"),
     ("sleep 600", "sleep 2"),
 ];
 

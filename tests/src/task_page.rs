@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
@@ -65,6 +66,8 @@ fn parse(text: &str) -> Vec<Block> {
 
 /// A shell in a folder of its own, with `outlive` on its path; ended when dropped.
 pub struct Session {
+    /// Pages find their services by name.
+    _alone: MutexGuard<'static, ()>,
     shell: Child,
     talk: Conversation,
     folder: TempDir,
@@ -85,6 +88,8 @@ pub struct Ran {
 impl Session {
     /// Starts it. Tests are root, so that `sudo` has nothing to do.
     pub fn start() -> Self {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let programs = folder.path().join("bin");
         fs::create_dir(&programs).unwrap();
@@ -103,7 +108,7 @@ impl Session {
         let mut shell = shell.spawn().unwrap();
         let mut talk = Conversation::with(&mut shell);
         talk.say("sudo() { \"$@\"; }");
-        Self { shell, talk, folder, heard_errors: 0 }
+        Self { _alone: alone, shell, talk, folder, heard_errors: 0 }
     }
 
     /// The folder that it works in.
