@@ -139,20 +139,10 @@ impl Session {
             None => heap.and_then(|heap| heap.stack(id)).unwrap_or_default(),
         };
         let symbols = named.program.map_or("none", |id| symboliser.level(id));
-        let allocators = process.hooks.allocators.iter().cloned();
-        let allocators = allocators.chain(heap.map(GoHeap::name));
-        let allocators = allocators.chain(exact.map(ExactGoHeap::name)).collect();
         let doublings = process.spending.control.doublings;
         let sampling = sampling(heap, by_itself, mean_bytes, doublings);
-        let target = TargetSection {
-            go_version: heap
-                .map(GoHeap::version)
-                .or(exact.map(ExactGoHeap::version))
-                .map(str::to_owned),
-            ..describe_target(&process.target, allocators, symbols)
-        };
         Ok(build(ReportInput {
-            target,
+            target: target_section(process, symbols),
             start: process.started,
             end,
             sampling,
@@ -164,6 +154,18 @@ impl Session {
             cost: cost(process, &facts, symboliser.usage()),
             options: options.report,
         }))
+    }
+}
+
+fn target_section(process: &TracedProcess, symbols: &'static str) -> TargetSection {
+    let (heap, exact) = (process.golang.as_ref(), process.exact.as_ref());
+    let allocators = process.hooks.allocators.iter().cloned();
+    let allocators = allocators.chain(heap.map(GoHeap::name));
+    let allocators = allocators.chain(exact.map(ExactGoHeap::name)).collect();
+    let go_version = heap.map(GoHeap::version).or(exact.map(ExactGoHeap::version));
+    TargetSection {
+        go_version: go_version.map(str::to_owned),
+        ..describe_target(&process.target, allocators, symbols)
     }
 }
 
