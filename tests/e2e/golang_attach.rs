@@ -168,7 +168,7 @@ fn run_and_go(program: &Path, further: &[&str], rate: &[(&str, &str)], steps: u6
     outlive.await_error_line(|line| line.starts_with("outlive: tracing "), "outlive: tracing");
     let told = outlive.talk.errors().text();
     let pid = told.split_whitespace().nth(2).and_then(|word| word.parse().ok());
-    let pid: u32 = pid.unwrap_or_else(|| panic!("no PID in {told:?}"));
+    let pid: u32 = pid.expect("a PID");
     let is_on = || {
         let report = snapshot(pid).with_status(0).report();
         let is_off = report.notices().iter().any(|notice| notice.contains("MemProfileRate is 0"));

@@ -294,13 +294,11 @@ impl GoHeap {
         if let Some(id) = self.ids.get(&bucket) {
             return *id;
         }
-        match self.process.bucket(bucket) {
-            Ok(Some(found)) => self.keep(bucket, found.stack),
-            Ok(None) | Err(_) => {
-                self.without_stack += 1;
-                NO_STACK
-            }
+        if let Ok(Some(found)) = self.process.bucket(bucket) {
+            return self.keep(bucket, found.stack);
         }
+        self.without_stack += 1;
+        NO_STACK
     }
 
     fn keep(&mut self, bucket: VirtAddr, stack: Vec<VirtAddr>) -> u64 {

@@ -36,6 +36,15 @@ pub enum Governing {
     Detached,
 }
 
+/// Whether outlive was there when a process began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beginning {
+    /// It was running.
+    Unseen,
+    /// outlive has started it.
+    Seen,
+}
+
 /// One traced process.
 pub struct TracedProcess {
     /// The process.
@@ -54,7 +63,7 @@ pub struct TracedProcess {
     pub walked: Option<HeapWalk>,
     /// Why it is not followed although there is one.
     pub golang_refused: Option<NotFollowed>,
-    is_new: bool,
+    beginning: Beginning,
     /// Allocators loaded since, that nobody was told of.
     pub loaded: Vec<String>,
     /// What a reader must know, in words.
@@ -112,7 +121,7 @@ impl TracedProcess {
             exact: None,
             walked: None,
             golang_refused: None,
-            is_new: false,
+            beginning: Beginning::Unseen,
             go: options.go,
             searched_for_go: BTreeSet::new(),
             loaded: Vec::new(),
@@ -196,7 +205,7 @@ impl TracedProcess {
 
     /// It was started by outlive, and has run no instruction of its own.
     pub fn set_new(&mut self) {
-        self.is_new = true;
+        self.beginning = Beginning::Seen;
     }
 
     /// A Go program that was only just started is looked at until it has chosen how it samples.
@@ -221,7 +230,12 @@ impl TracedProcess {
         if self.go.exact.is_some() {
             return self.follow_all_of_go(kernel);
         }
-        match GoHeap::follow(&self.target, self.go.profiling, self.is_new, kernel) {
+        match GoHeap::follow(
+            &self.target,
+            self.go.profiling,
+            self.beginning == Beginning::Seen,
+            kernel,
+        ) {
             Ok(heap) => {
                 self.golang_refused = None;
                 self.golang = Some(heap);
