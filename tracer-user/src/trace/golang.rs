@@ -29,6 +29,15 @@ use crate::units::human_size;
 /// The mean bytes between samples where a program sets no other (`runtime.MemProfileRate`).
 const DEFAULT_RATE: u64 = 512 << 10;
 
+/// Whether outlive was there when a process began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It was running.
+    Unseen,
+    /// outlive has started it.
+    Seen,
+}
+
 /// Why the Go heap of a process is not followed.
 #[derive(Debug, thiserror::Error)]
 pub enum NotFollowed {
@@ -80,19 +89,18 @@ pub struct GoHeap {
 }
 
 impl GoHeap {
-    /// Attaches to the runtime, and takes over what it had sampled. With `rate` a profiler that is off is turned on. A program
-    /// that `is_new` has run no instruction of its own yet.
+    /// Attaches to the runtime, and takes over what it had sampled. With `rate` a profiler that is off is turned on.
     pub fn follow(
         target: &Target,
         rate: Option<u64>,
-        is_new: bool,
+        start: Start,
         kernel: &mut Kernel,
     ) -> Result<Self, NotFollowed> {
         let process = GoProcess::open(target)?;
         let hooks = process.hooks()?;
         let runtime = process.runtime(&hooks)?;
         let own_rate = process.sampling_rate()?;
-        let is_new = is_new && process.has_no_heap()?;
+        let is_new = start == Start::Seen && process.has_no_heap()?;
         let (sampling_rate, must_force) = match (own_rate, rate) {
             // Whether there is a sampler is not decided yet.
             (0, _) if is_new => (DEFAULT_RATE, false),

@@ -17,7 +17,7 @@ use crate::sys::usage::monotonic_ns;
 use crate::target::mapped;
 use crate::target::memory::ProcessMemory;
 use crate::target::{AddressSpace, CodeLocation, ModuleId, ModuleTable, Pid, Target, VirtAddr};
-use crate::trace::golang::{GoHeap, NotFollowed};
+use crate::trace::golang::{GoHeap, NotFollowed, Start};
 use crate::trace::golang_exact::ExactGoHeap;
 use crate::trace::hooks::{Hooks, Source};
 use crate::trace::kernel::Kernel;
@@ -34,15 +34,6 @@ pub enum Governing {
     WithoutFrees,
     /// Nothing is probed any more.
     Detached,
-}
-
-/// Whether outlive was there when a process began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Beginning {
-    /// It was running.
-    Unseen,
-    /// outlive has started it.
-    Seen,
 }
 
 /// One traced process.
@@ -63,7 +54,7 @@ pub struct TracedProcess {
     pub walked: Option<HeapWalk>,
     /// Why it is not followed although there is one.
     pub golang_refused: Option<NotFollowed>,
-    beginning: Beginning,
+    start: Start,
     /// Allocators loaded since, that nobody was told of.
     pub loaded: Vec<String>,
     /// What a reader must know, in words.
@@ -121,7 +112,7 @@ impl TracedProcess {
             exact: None,
             walked: None,
             golang_refused: None,
-            beginning: Beginning::Unseen,
+            start: Start::Unseen,
             go: options.go,
             searched_for_go: BTreeSet::new(),
             loaded: Vec::new(),
@@ -205,7 +196,7 @@ impl TracedProcess {
 
     /// It was started by outlive, and has run no instruction of its own.
     pub fn set_new(&mut self) {
-        self.beginning = Beginning::Seen;
+        self.start = Start::Seen;
     }
 
     /// A Go program that was only just started is looked at until it has chosen how it samples.
@@ -230,12 +221,7 @@ impl TracedProcess {
         if self.go.exact.is_some() {
             return self.follow_all_of_go(kernel);
         }
-        match GoHeap::follow(
-            &self.target,
-            self.go.profiling,
-            self.beginning == Beginning::Seen,
-            kernel,
-        ) {
+        match GoHeap::follow(&self.target, self.go.profiling, self.start, kernel) {
             Ok(heap) => {
                 self.golang_refused = None;
                 self.golang = Some(heap);
