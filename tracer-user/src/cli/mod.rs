@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::cli::args::{Arguments, Command};
-use crate::cli::say::say;
+use crate::cli::say::say_fault;
 use crate::fault::{Fault, Status};
 
 /// How a command ended.
@@ -67,7 +67,7 @@ pub fn main() -> ExitCode {
         Ok(Outcome::OfProgram(status)) => ExitCode::from(status),
         Err(fault) => {
             unfinished::remove();
-            say(&fault);
+            say_fault(&fault);
             ExitCode::from(fault.status as u8)
         }
     }
@@ -107,7 +107,7 @@ fn explain(error: &clap::Error) -> ExitCode {
         why.join("; "),
         format!("see `{name} --help`, or `{name} COMMAND --help`"),
     );
-    say(&fault);
+    say_fault(&fault);
     ExitCode::from(Status::Usage as u8)
 }
 
