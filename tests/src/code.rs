@@ -16,12 +16,12 @@ pub fn assert_unchanged(pid: u32) {
         if !fields[1].contains('x') || fields[4] == "0" {
             continue;
         }
-        // The file that is mapped, whatever its name leads to now.
-        let file = File::open(process.join("map_files").join(fields[0]));
-        let file = file.unwrap_or_else(|error| panic!("{line}: {error}"));
         let number = |text: &str| u64::from_str_radix(text, 16).unwrap();
         let (start, end) = fields[0].split_once('-').unwrap();
         let (start, end, offset) = (number(start), number(end), number(fields[2]));
+        // The file that is mapped, whatever its name leads to now.
+        let file = File::open(process.join(format!("map_files/{start:x}-{end:x}")));
+        let file = file.unwrap_or_else(|error| panic!("{line}: {error}"));
         let in_file = (end - start).min(file.metadata().unwrap().len() - offset);
         let mut code = [(); 2].map(|()| vec![0; usize::try_from(in_file).unwrap()]);
         memory.read_exact_at(&mut code[0], start).unwrap();
