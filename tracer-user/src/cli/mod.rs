@@ -66,6 +66,7 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Own(status)) => ExitCode::from(status as u8),
         Ok(Outcome::OfProgram(status)) => ExitCode::from(status),
         Err(fault) => {
+            signals::let_end();
             unfinished::remove();
             say_fault(&fault);
             ExitCode::from(fault.status as u8)

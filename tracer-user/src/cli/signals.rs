@@ -4,11 +4,13 @@
 //! nothing to end well, or the second time, the end of outlive at once (`docs/exit-status.md`).
 
 use std::io::{self, IsTerminal as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::flag;
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
@@ -44,6 +46,21 @@ enum Taker {
 #[derive(Clone, Debug)]
 pub(super) struct Signals {
     taker: Arc<Mutex<Taker>>,
+    /// One has come, even if nobody has taken it yet.
+    has_come: Arc<AtomicBool>,
+}
+
+/// Those of this process.
+static HEARD: OnceLock<Signals> = OnceLock::new();
+
+/// Before a failure is told: a call may have failed for no other reason than a signal that came in its middle (bpf(2) then gives
+/// `EAGAIN` where a program is verified). If that signal ends outlive at once, it is about to.
+pub(super) fn let_end() {
+    let Some(signals) = HEARD.get() else { return };
+    let ends = matches!(&*signals.lock(), Taker::Nobody | Taker::Program { pid: None, .. });
+    if ends && signals.has_come.load(Ordering::SeqCst) {
+        thread::sleep(SOON);
+    }
 }
 
 impl Signals {
@@ -63,14 +80,21 @@ impl Signals {
     }
 
     fn hear_these(signals: impl IntoIterator<Item = i32>, taker: Taker) -> Result<Self, Fault> {
+        let all: Vec<i32> = signals.into_iter().collect();
+        let has_come = Arc::new(AtomicBool::new(false));
+        for signal in &all {
+            flag::register(*signal, Arc::clone(&has_come))
+                .map_err(|error| cannot_listen(&error))?;
+        }
         let mut heard =
-            SignalsInfo::<WithOrigin>::new(signals).map_err(|error| cannot_listen(&error))?;
-        let taker = Arc::new(Mutex::new(taker));
-        let signals = Self { taker };
+            SignalsInfo::<WithOrigin>::new(all).map_err(|error| cannot_listen(&error))?;
+        let signals = Self { taker: Arc::new(Mutex::new(taker)), has_come };
         let ear = signals.clone();
         let thread = thread::Builder::new().name("signals".to_owned());
         let started = thread.spawn(move || heard.forever().for_each(|origin| ear.take(&origin)));
         started.map_err(|error| cannot_listen(&error))?;
+        // A process hears them once.
+        let _first = HEARD.set(signals.clone());
         Ok(signals)
     }
 
