@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use outlive_tests::compiler::{Build, build, target_folder};
-use outlive_tests::outlive::Outlive;
+use outlive_tests::outlive::{Outlive, command, finished};
 use outlive_tests::root_directory::RootDirectory;
 use outlive_tests::workload::Workload;
 use serde_json::{Value, json};
@@ -27,13 +27,18 @@ fn version() -> String {
 
 /// Has the command trace a process of the host, whose numbers are known; `--format json attach PID` is appended.
 fn assert_traces_exactly(command: &mut Command) {
-    let mut workload =
+    let workload =
         Workload::start(&build("c/accounting.c", Build::Debug), &["realloc_moves_and_stays"]);
     let pid = workload.pid();
     let outlive = Outlive::start(
         command.args(["attach", "--exact", "--format", "json"]).arg(pid.to_string()),
     );
-    outlive.await_tracing(pid);
+    assert_exact(workload, outlive);
+}
+
+/// Insists that outlive says of a process what it says itself.
+fn assert_exact(mut workload: Workload, outlive: Outlive) {
+    outlive.await_tracing(workload.pid());
     let own = workload.go();
     let report = outlive.stop().with_status(0).report();
     report.assert_exact(own);
@@ -232,16 +237,12 @@ fn the_image_traces_a_process_of_the_host_as_a_daemon_set_would() {
     configured(&["--version"]);
     let run = ["run", "--bundle", "/tmp/bundle", "outlive-of-a-test"];
     assert_eq!(root.output("runc", run), version());
-    let mut workload =
+    let workload =
         Workload::start(&build("c/accounting.c", Build::Debug), &["realloc_moves_and_stays"]);
     let pid = workload.pid();
     configured(&["attach", "--exact", "--format", "json", &pid.to_string()]);
     let outlive = Outlive::start(&mut root.command("runc", run));
-    outlive.await_tracing(pid);
-    let own = workload.go();
-    let report = outlive.stop().with_status(0).report();
-    report.assert_exact(own);
-    workload.exit();
+    assert_exact(workload, outlive);
 }
 
 #[test]
@@ -257,4 +258,23 @@ fn the_image_says_what_it_is() {
         "{text}"
     );
     assert_eq!(image["Layers"].as_array().map(Vec::len), Some(1), "{text}");
+}
+
+#[test]
+fn a_shell_completes_and_man_shows() {
+    let run = |words: &[&str]| finished(&mut command(words)).with_status(0).stdout;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let script = folder.path().join("outlive.bash");
+    fs::write(&script, run(&["completions", "bash"])).expect("a file");
+    let asked = "source \"$0\"; COMP_WORDS=(outlive sn); COMP_CWORD=1; _outlive outlive sn outlive; echo \"${COMPREPLY[@]}\"";
+    let output = Command::new("bash").args(["-c", asked]).arg(&script).output().expect("bash runs");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "snapshot");
+    for shell in ["zsh", "fish", "elvish", "powershell"] {
+        assert!(run(&["completions", shell]).contains("snapshot"), "{shell}");
+    }
+    let page = run(&["man"]);
+    assert!(page.contains(".TH outlive 1") && page.contains("goroutines"), "{page}");
+    assert!(run(&["man", "diff"]).contains("fail\\-above"));
+    let [_, why, _] = finished(&mut command(["man", "dance"])).error(2);
+    assert!(why.contains("dance"), "{why}");
 }

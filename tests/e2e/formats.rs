@@ -430,22 +430,3 @@ fn names_in_the_page_are_text() {
     assert_eq!(page.evaluate("window.harmed === undefined"), Value::Bool(true));
     assert_eq!(count(&mut page, "img"), 0);
 }
-
-#[test]
-fn a_shell_completes_and_man_shows() {
-    let run = |words: &[&str]| finished(&mut command(words)).with_status(0).stdout;
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let script = folder.path().join("outlive.bash");
-    fs::write(&script, run(&["completions", "bash"])).expect("a file");
-    let asked = "source \"$0\"; COMP_WORDS=(outlive sn); COMP_CWORD=1; _outlive outlive sn outlive; echo \"${COMPREPLY[@]}\"";
-    let output = Command::new("bash").args(["-c", asked]).arg(&script).output().expect("bash runs");
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "snapshot");
-    for shell in ["zsh", "fish", "elvish", "powershell"] {
-        assert!(run(&["completions", shell]).contains("snapshot"), "{shell}");
-    }
-    let page = run(&["man"]);
-    assert!(page.contains(".TH outlive 1") && page.contains("goroutines"), "{page}");
-    assert!(run(&["man", "diff"]).contains("fail\\-above"));
-    let [_, why, _] = finished(&mut command(["man", "dance"])).error(2);
-    assert!(why.contains("dance"), "{why}");
-}

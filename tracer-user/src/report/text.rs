@@ -203,6 +203,7 @@ pub fn printable(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::report::build::fixture;
+    use crate::report::width_test::without_escapes;
 
     const SCREEN: Layout = Layout { colour: false, width: Some(80) };
 
@@ -247,16 +248,6 @@ mod tests {
         let report = fixture::report(None, 10);
         let colour = render(&report, Layout { colour: true, width: Some(80) });
         assert!(colour.contains("\u{1b}[1m"));
-        assert_eq!(strip_escapes(&colour), render(&report, SCREEN));
-    }
-
-    fn strip_escapes(text: &str) -> String {
-        let mut out = String::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once('\u{1b}') {
-            out.push_str(before);
-            rest = after.split_once('m').map_or("", |(_, tail)| tail);
-        }
-        out + rest
+        assert_eq!(without_escapes(&colour), render(&report, SCREEN));
     }
 }

@@ -62,7 +62,8 @@ fn report() -> Report {
     report
 }
 
-fn without_escapes(text: &str) -> String {
+/// Text without what colours it.
+pub(super) fn without_escapes(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\u{1b}') {
