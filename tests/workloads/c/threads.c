@@ -6,6 +6,7 @@
  *   reuse     two threads hand one address to and fro: freed by one, given out again to the same one
  *   killed    threads are ended inside malloc and free by a signal handler that calls pthread_exit
  */
+#include <semaphore.h>
 #include <signal.h>
 
 #include "protocol.h"
@@ -76,7 +77,7 @@ static void *work(void *number) {
 
 /* killed: what the victims began and what they finished; a call that a signal ended is in the first only. */
 static uint64_t begun_allocations, done_allocations, begun_frees, done_frees;
-static int next_victim = -1;
+static sem_t turns[VICTIMS];
 static int running_victim = -1;
 
 static void end_thread(int signal) {
@@ -88,7 +89,7 @@ static void *victim(void *number) {
     /* Served from the thread's cache from now on: no lock of the allocator is held when the signal comes. */
     free(malloc(VICTIM_BYTES));
     pthread_barrier_wait(&crew.barrier);
-    while (__atomic_load_n(&next_victim, __ATOMIC_ACQUIRE) != (int)(uintptr_t)number) sched_yield();
+    while (sem_wait(&turns[(uintptr_t)number]) != 0) {}
     for (int i = 0;; i++) {
         if (i == 200) __atomic_store_n(&running_victim, (int)(uintptr_t)number, __ATOMIC_RELEASE);
         begun_allocations++;
@@ -111,11 +112,12 @@ static void kill_victims(void) {
     require(sigaction(SIGUSR1, &action, NULL) == 0);
     pthread_t first;
     require(pthread_create(&first, NULL, ends_at_once, NULL) == 0 && pthread_join(first, NULL) == 0);
+    for (int i = 0; i < VICTIMS; i++) require(sem_init(&turns[i], 0, 0) == 0);
     hire(&crew, VICTIMS, victim);
     pthread_barrier_wait(&crew.barrier);
     ready_and_go();
     for (int i = 0; i < VICTIMS; i++) {
-        __atomic_store_n(&next_victim, i, __ATOMIC_RELEASE);
+        require(sem_post(&turns[i]) == 0);
         while (__atomic_load_n(&running_victim, __ATOMIC_ACQUIRE) != i) sched_yield();
         require(pthread_kill(crew.threads[i], SIGUSR1) == 0);
         require(pthread_join(crew.threads[i], NULL) == 0);

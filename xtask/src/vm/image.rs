@@ -79,6 +79,8 @@ export PATH=/usr/bin HOME=/tmp OUTLIVE_BIN={outlive} OUTLIVE_TESTS_SLOWNESS=5
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts
+mount -t devpts devpts /dev/pts
 mount -t tracefs tracefs /sys/kernel/tracing
 mkdir -p /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
