@@ -126,7 +126,7 @@ Where the process itself samples (Go, USDT) the mean is its own, and each free i
 
 Each of these is said at once on standard error, and in the report's notices. `--exact` is never turned into sampling: there only
 2 and 3 are left. While the stacks of a report are being named nothing is judged. `attach`, `record` and `top` allow 10 % unless told
-otherwise, and anything with `--exact`; `run` allows anything. `--max-overhead none` allows anything, too. With several processes each is judged
+otherwise, and anything with `--exact`, but for Go heaps ([go.md](go.md)); `run` allows anything. `--max-overhead none` allows anything, too. With several processes each is judged
 and governed by itself.
 
 ## Estimates beside measurements
