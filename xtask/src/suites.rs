@@ -26,11 +26,12 @@ const DIST: &str = "dist";
 /// The suite that runs the commands of `docs/tasks`.
 const TASK_PAGES: &str = "task_pages";
 /// The suites that take releases of Go: workloads are built by them, profiles opened with their pprof.
-const GOLANG: [&str; 9] = [
+const GOLANG: [&str; 10] = [
     "golang",
     "golang_attach",
     "golang_exact",
     "golang_goroutines",
+    "golang_layout",
     "golang_walk",
     TORTURE,
     "pprof",

@@ -1,5 +1,6 @@
 //! Builds the programs of `tests/workloads/go`, cached by content, release and flags under `target/go-workloads`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -63,10 +64,42 @@ pub enum Profiler {
     Off,
 }
 
+/// A text of the runtime that is put in the place of another.
+#[derive(Clone, Copy, Debug, Hash)]
+pub struct RuntimeChange {
+    /// In `src/runtime`.
+    pub file: &'static str,
+    /// What stands there once.
+    pub from: &'static str,
+    /// What stands there in the program's runtime.
+    pub to: &'static str,
+}
+
 /// Builds a program, named by its folder.
 pub fn build(name: &str, toolchain: &Toolchain, build: Build, profiler: Profiler) -> PathBuf {
+    build_with(name, toolchain, build, profiler, &[])
+}
+
+/// Builds a program with the profiler and a runtime of its own.
+pub fn build_changed(
+    name: &str,
+    toolchain: &Toolchain,
+    build: Build,
+    changes: &[RuntimeChange],
+) -> PathBuf {
+    assert!(!changes.is_empty(), "nothing is changed");
+    build_with(name, toolchain, build, Profiler::Served, changes)
+}
+
+fn build_with(
+    name: &str,
+    toolchain: &Toolchain,
+    build: Build,
+    profiler: Profiler,
+    changes: &[RuntimeChange],
+) -> PathBuf {
     let folder = sources().join("go");
-    let key = key(&folder, &(name, toolchain, build, profiler));
+    let key = key(&folder, &(name, toolchain, build, profiler, changes));
     let cache = target_folder().join("go-workloads").join(format!("{key:016x}"));
     let program = cache.join(name);
     if program.exists() {
@@ -78,6 +111,9 @@ pub fn build(name: &str, toolchain: &Toolchain, build: Build, profiler: Profiler
     let unfinished = workshop.path().canonicalize().unwrap().join(name);
     let mut go = toolchain.go();
     go.current_dir(folder).arg("build").arg("-buildvcs=false").args(build.flags());
+    if !changes.is_empty() {
+        go.arg("-overlay").arg(overlay(workshop.path(), toolchain, changes));
+    }
     if profiler == Profiler::Served {
         go.arg("-tags=pprof");
     }
@@ -87,6 +123,28 @@ pub fn build(name: &str, toolchain: &Toolchain, build: Build, profiler: Profiler
     assert!(output.status.success(), "{go:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
     fs::rename(&unfinished, &program).unwrap();
     program.canonicalize().unwrap()
+}
+
+/// Writes the changed files, and the list of them that `go build -overlay` takes.
+fn overlay(workshop: &Path, toolchain: &Toolchain, changes: &[RuntimeChange]) -> PathBuf {
+    let mut texts: BTreeMap<PathBuf, String> = BTreeMap::new();
+    for RuntimeChange { file, from, to } in changes {
+        let path = toolchain.root().join("src/runtime").join(file);
+        let text = texts.entry(path).or_insert_with_key(|path| fs::read_to_string(path).unwrap());
+        assert_eq!(text.matches(from).count(), 1, "{from:?} in {file} of {}", toolchain.version);
+        *text = text.replace(from, to);
+    }
+    let replace: BTreeMap<&PathBuf, PathBuf> = (0..)
+        .zip(&texts)
+        .map(|(number, (path, text))| {
+            let copy = workshop.join(format!("{number}.go"));
+            fs::write(&copy, text).unwrap();
+            (path, copy)
+        })
+        .collect();
+    let list = workshop.join("overlay.json");
+    fs::write(&list, serde_json::json!({ "Replace": replace }).to_string()).unwrap();
+    list
 }
 
 /// Names a build by the sources of all programs, since they share packages, and by how it is built.

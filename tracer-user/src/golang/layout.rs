@@ -1,14 +1,16 @@
 //! Where the fields of the runtime's structures are, by version of Go.
 //!
-//! In: a [`GoVersion`]. Out: a [`Layout`]. The table `layouts.json` is generated from the runtime's own sources; it is data, not trusted:
-//! what it says is checked against each process.
+//! In: a [`GoVersion`], and how the program's debug information describes them, if it does. Out: a [`Layout`]. The table `layouts.json` is
+//! generated from the runtime's own sources. Debug information goes before it, structure by structure: it is of this very runtime, which
+//! may be a changed or a newer one. Neither is trusted: what they say is checked against each process.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::GoError;
+use super::debug_info::RuntimeDescription;
 use super::version::GoVersion;
 
 /// `{"go1.24": {"amd64": {"mspan.startAddr": 24, "sizeof.mspan": 160, "const.kindSpecialProfile": 3}, "waitreasons": [..]}}`
@@ -16,6 +18,33 @@ const TABLE: &str = include_str!("layouts.json");
 
 /// The instruction set that outlive reads.
 const ARCHITECTURE: &str = "amd64";
+
+/// Structures of the table, and what debug information calls them.
+pub(super) const STRUCTURES: [(&str, &str); 22] = [
+    ("bucket", "runtime.bucket"),
+    ("memRecord", "runtime.memRecord"),
+    ("memRecordCycle", "runtime.memRecordCycle"),
+    ("special", "runtime.special"),
+    ("specialprofile", "runtime.specialprofile"),
+    ("mspan", "runtime.mspan"),
+    ("mheap", "runtime.mheap"),
+    ("heapArena", "runtime.heapArena"),
+    ("g", "runtime.g"),
+    ("gobuf", "runtime.gobuf"),
+    ("stack", "runtime.stack"),
+    ("m", "runtime.m"),
+    ("p", "runtime.p"),
+    ("wbBuf", "runtime.wbBuf"),
+    ("gcWork", "runtime.gcWork"),
+    ("pageCache", "runtime.pageCache"),
+    ("mcache", "runtime.mcache"),
+    ("moduledata", "runtime.moduledata"),
+    ("sudog", "runtime.sudog"),
+    ("hchan", "runtime.hchan"),
+    ("type", "runtime._type"),
+    // Since Go 1.21.
+    ("type", "internal/abi.Type"),
+];
 
 /// Offsets of fields, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +67,8 @@ pub struct Layout {
     pub waiter: WaiterLayout,
     /// What goroutines wait for, in words, by number.
     pub wait_reasons: Vec<String>,
+    /// Of a release after those in the table: all that is known of it is what the program itself describes.
+    pub is_newer: bool,
 }
 
 /// `moduledata`.
@@ -280,23 +311,53 @@ pub struct GoroutineLayout {
 impl Layout {
     /// Of a version; refused when the table does not have it.
     pub fn of(version: &GoVersion) -> Result<Self, GoError> {
+        Self::described(version, None)
+    }
+
+    /// Of a version whose structures may be described by the program itself. Of one that is newer than the table all must be.
+    pub fn described(
+        version: &GoVersion,
+        description: Option<&RuntimeDescription>,
+    ) -> Result<Self, GoError> {
         let table = table()?;
         let row = table.get(&version.family());
-        let Some((row, fields)) = row.and_then(|row| Some((row, row.get(ARCHITECTURE)?))) else {
-            return Err(unknown(version, &table));
+        let known = row.and_then(|row| row.get(ARCHITECTURE)?.as_object());
+        let is_newer = table.keys().all(|family| is_before(family, version));
+        let mut fields = match (known, description) {
+            (Some(fields), _) => fields.clone(),
+            (None, Some(_)) if is_newer => Map::new(),
+            _ => return Err(unknown(version, &table)),
         };
+        if let Some(description) = description {
+            describe(&mut fields, description);
+        }
+        let fields = Value::Object(fields);
         Ok(Self {
-            moduledata: part(fields)?,
-            bucket: part(fields)?,
-            heap: part(fields)?,
-            special: part(fields)?,
-            scheduler: part(fields)?,
-            types: part(fields)?,
-            goroutine: part(fields)?,
-            waiter: part(fields)?,
-            wait_reasons: part(row.get("waitreasons").unwrap_or(&Value::Null))?,
+            moduledata: part(&fields)?,
+            bucket: part(&fields)?,
+            heap: part(&fields)?,
+            special: part(&fields)?,
+            scheduler: part(&fields)?,
+            types: part(&fields)?,
+            goroutine: part(&fields)?,
+            waiter: part(&fields)?,
+            // In debug information their words are not.
+            wait_reasons: match row.and_then(|row| row.get("waitreasons")) {
+                Some(words) => part(words)?,
+                None => Vec::new(),
+            },
+            is_newer,
         })
     }
+}
+
+/// Puts what a program says of its structures in the place of what the table says of them: fields that it has not are gone.
+fn describe(fields: &mut Map<String, Value>, description: &RuntimeDescription) {
+    for structure in description.structures() {
+        let (prefix, size) = (format!("{structure}."), format!("sizeof.{structure}"));
+        fields.retain(|name, _| !name.starts_with(&prefix) && *name != size);
+    }
+    fields.extend(description.fields().map(|(name, value)| (name.to_owned(), value.into())));
 }
 
 type Table = BTreeMap<String, BTreeMap<String, Value>>;
@@ -307,8 +368,14 @@ fn table() -> Result<Table, GoError> {
 }
 
 fn part<T: for<'de> Deserialize<'de>>(fields: &Value) -> Result<T, GoError> {
-    T::deserialize(fields)
-        .map_err(|error| GoError::refused(format!("the table of layouts is broken: {error}")))
+    T::deserialize(fields).map_err(|error| {
+        GoError::refused(format!("its runtime's structures are not as outlive knows them: {error}"))
+    })
+}
+
+/// Whether a release of the table is older than a version.
+fn is_before(family: &str, version: &GoVersion) -> bool {
+    GoVersion::parse(family).is_some_and(|known| known.minor < version.minor)
 }
 
 fn unknown(version: &GoVersion, table: &Table) -> GoError {
@@ -324,6 +391,7 @@ fn unknown(version: &GoVersion, table: &Table) -> GoError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::golang::debug_info;
 
     fn layout(text: &str) -> Result<Layout, GoError> {
         Layout::of(&GoVersion::parse(text).expect("a version"))
@@ -346,6 +414,43 @@ mod tests {
             assert_eq!(heap.large_type.is_some(), minor >= 22);
             assert_eq!(heap.nelems - heap.freeindex, if minor >= 22 { 2 } else { 8 });
         }
+    }
+
+    #[test]
+    fn what_a_program_describes_goes_before_the_table() {
+        let version = GoVersion::parse("go1.24.1").expect("a version");
+        let (abbreviations, entries) = debug_info::sample();
+        let description = RuntimeDescription::parse(&abbreviations, &entries);
+        let mut expected = Layout::of(&version).expect("in the table");
+        expected.special.kind_profile = 3;
+        let same = Layout::described(&version, description.as_ref()).expect("a layout");
+        assert_eq!(same, expected, "of this release it says what the table says");
+
+        let mut entries = entries;
+        let high = entries.windows(4).position(|some| some == b"hi\0\x08").expect("a field");
+        entries[high + 3] = 24;
+        let description = RuntimeDescription::parse(&abbreviations, &entries);
+        expected.goroutine.stack_high = 24;
+        let changed = Layout::described(&version, description.as_ref()).expect("a layout");
+        assert_eq!(changed, expected);
+
+        // A field of another name is one that the runtime does not have.
+        entries[high] = b'x';
+        let description = RuntimeDescription::parse(&abbreviations, &entries);
+        let error = Layout::described(&version, description.as_ref()).expect_err("no stack.hi");
+        assert!(error.to_string().contains("stack.hi"), "{error}");
+    }
+
+    #[test]
+    fn a_newer_version_has_to_be_described_whole() {
+        let (abbreviations, entries) = debug_info::sample();
+        let description = RuntimeDescription::parse(&abbreviations, &entries);
+        let version = GoVersion::parse("go1.99.1").expect("a version");
+        let error = Layout::described(&version, description.as_ref()).expect_err("not whole");
+        assert!(error.to_string().contains("missing field"), "{error}");
+        let older = GoVersion::parse("go1.18.1").expect("a version");
+        let error = Layout::described(&older, description.as_ref()).expect_err("too old");
+        assert!(matches!(error, GoError::UnknownVersion { .. }), "{error}");
     }
 
     #[test]

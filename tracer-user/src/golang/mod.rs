@@ -1,9 +1,9 @@
 //! Reading a Go process from outside: no probe, no stop, no symbols, and no help from the program.
 //!
 //! In: a [`Target`](crate::target::Target). Out: what its runtime's heap profiler knows, the sampled objects that live, and names for
-//! its code. Where things are is taken from the program's own tables (`pclntab`, moduledata, the code of a few runtime functions) and from
-//! a table of structure layouts by Go version ([`layouts.json`](layout)); every layout is checked against the live process before it is
-//! believed, and what fails is refused with its reason.
+//! its code. Where things are is taken from the program's own tables (`pclntab`, moduledata, the code of a few runtime functions), from its
+//! debug information if it has any, and from a table of structure layouts by Go version ([`layouts.json`](layout)); every layout is checked
+//! against the live process before it is believed, and what fails is refused with its reason.
 //!
 //! All that is read was chosen by the target: lists may be cyclic, lengths absurd. Work is bounded, and a limit that was reached is told.
 
@@ -11,6 +11,7 @@ pub mod anchors;
 pub mod buckets;
 mod bytes;
 pub mod code;
+pub mod debug_info;
 mod goroutine_state;
 pub mod goroutines;
 pub mod heap;
@@ -42,7 +43,7 @@ pub enum GoError {
     NoVersion,
     /// There is no table of layouts for this version.
     #[error(
-        "it was built with {found}, and outlive knows the structures of Go {oldest} to {newest}"
+        "it was built with {found}, and outlive knows the structures of Go {oldest} to {newest}; those of a newer one only by debug information, which it has not"
     )]
     UnknownVersion {
         /// What the file says.

@@ -12,6 +12,7 @@ use super::GoError;
 use super::anchors::Anchors;
 use super::buckets::{self, Bucket, Buckets, ProfilePlace};
 use super::code::{CodeFrame, GoCode};
+use super::debug_info::RuntimeDescription;
 use super::goroutines::{Goroutine, Goroutines, is_system};
 use super::heap::spans;
 use super::holdings::{self, Holdings, Types, VariableNames};
@@ -61,7 +62,7 @@ impl GoProcess {
         let file = module.file.clone().ok_or(GoError::NotGo)?;
         let image = Image::read(file).map_err(|error| GoError::refused(error.to_string()))?;
         let version = GoVersion::read(&image).ok_or(GoError::NoVersion)?;
-        let layout = Layout::of(&version)?;
+        let layout = Layout::described(&version, RuntimeDescription::read(&image).as_ref())?;
         let memory = RemoteMemory::new(target.pid);
         let (table, data) = find_module(memory, &image, bias, &layout)?;
         let in_file = |address: VirtAddr| ElfAddr(address.0.wrapping_sub(bias));
@@ -82,6 +83,20 @@ impl GoProcess {
             anchors,
             bias,
         })
+    }
+
+    /// What a reader must know of how it was read.
+    pub fn notices(&self) -> Vec<String> {
+        let newer = self.layout.is_newer.then(|| {
+            format!(
+                "{} is newer than outlive knows: its structures are taken from the program's own debug information, and were checked; what goroutines wait for has no words",
+                self.version
+            )
+        });
+        let plugins = self
+            .has_plugins
+            .then(|| "it has loaded plugins: their functions are not named".to_owned());
+        newer.into_iter().chain(plugins).collect()
     }
 
     /// Mean bytes between the runtime's samples; 0 when its profiler is off.

@@ -115,7 +115,7 @@ impl<'t> Lister<'t> {
             totals,
             groups_omitted: listed.len() - sections.len(),
             groups: sections,
-            notices: notices(look, before, never_wake),
+            notices: [self.process.notices(), notices(look, before, never_wake)].concat(),
         }
     }
 }

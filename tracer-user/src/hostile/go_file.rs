@@ -5,7 +5,9 @@ use super::go_memory::{OLDEST, layout};
 use super::remote_image::{self, Loaded};
 use crate::golang::anchors::Anchors;
 use crate::golang::code::GoCode;
+use crate::golang::debug_info::RuntimeDescription;
 use crate::golang::hooks::RuntimeHooks;
+use crate::golang::layout::Layout;
 use crate::golang::moduledata::Moduledata;
 use crate::golang::pclntab::Pclntab;
 use crate::golang::types::{self, TypeSection};
@@ -30,6 +32,19 @@ pub fn pclntab(bytes: &[u8]) {
     }
 }
 
+/// Debug information: a byte says how many are its abbreviations, and entries follow.
+pub fn debug_info(bytes: &[u8]) {
+    let Some((length, sections)) = bytes.split_first() else { return };
+    let Some((abbreviations, entries)) = sections.split_at_checked(usize::from(*length)) else {
+        return;
+    };
+    let Some(description) = RuntimeDescription::parse(abbreviations, entries) else { return };
+    for minor in [OLDEST, OLDEST + 80] {
+        let version = GoVersion { text: String::new(), minor };
+        Layout::described(&version, Some(&description)).ok();
+    }
+}
+
 /// Starts of functions, and what is before the first and behind the last.
 fn places(table: &Pclntab) -> Vec<u64> {
     let mut places = vec![0, u64::from(u32::MAX), u64::MAX];
@@ -48,6 +63,7 @@ fn places(table: &Pclntab) -> Vec<u64> {
 pub fn go_program(bytes: &[u8]) {
     let Some(image) = file(bytes).and_then(|file| Image::read(file).ok()) else { return };
     let minor = GoVersion::read(&image).map_or(OLDEST, |version| version.minor);
+    RuntimeDescription::read(&image);
     let Some(layout) = layout(minor) else { return };
     let Some(text) = image.segments().iter().find(|segment| segment.executable) else { return };
     let text = text.address;

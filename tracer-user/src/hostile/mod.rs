@@ -19,7 +19,7 @@ use std::sync::Arc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 pub use executable::{code, elf, notes, stack_walk, unwind, unwind_table};
-pub use go_file::{go_program, moduledata, pclntab};
+pub use go_file::{debug_info, go_program, moduledata, pclntab};
 pub use go_memory::{buckets, goroutines, specials};
 pub use seeds::seeds;
 pub use text::{arguments, proc_files, records, worker};
@@ -28,13 +28,14 @@ pub use text::{arguments, proc_files, records, worker};
 pub type Parser = fn(&[u8]);
 
 /// All of them, by name.
-pub const PARSERS: [(&str, Parser); 16] = [
+pub const PARSERS: [(&str, Parser); 17] = [
     ("elf", elf),
     ("notes", notes),
     ("unwind", unwind),
     ("unwind_table", unwind_table),
     ("stack_walk", stack_walk),
     ("code", code),
+    ("debug_info", debug_info),
     ("pclntab", pclntab),
     ("go_program", go_program),
     ("moduledata", moduledata),

@@ -5,6 +5,7 @@
 
 use super::go_memory::{self, OLDEST};
 use super::remote_image::START;
+use crate::golang::debug_info;
 use crate::golang::layout::{GoroutineLayout, Layout};
 use crate::golang::pclntab;
 use crate::target::{Image, vdso};
@@ -24,6 +25,7 @@ pub fn seeds(parser: &str, programs: &[Vec<u8>]) -> Vec<Vec<u8>> {
         "pclntab" => {
             files().filter_map(|file| function_table(&file)).chain([pclntab::sample()]).collect()
         }
+        "debug_info" => vec![debug_info()],
         "unwind_table" => {
             let tables = files().filter_map(|file| pack(&compile_image(file.as_slice())));
             tables.map(|table| cache::encode(&table)).collect()
@@ -87,6 +89,12 @@ fn layout(minor: u32) -> &'static Layout {
 
 fn of_version(minor: u32, memory: &[u8]) -> Vec<u8> {
     [&[(minor - OLDEST) as u8], memory].concat()
+}
+
+/// The sections as the parser takes them.
+fn debug_info() -> Vec<u8> {
+    let (abbreviations, entries) = debug_info::sample();
+    [vec![abbreviations.len() as u8], abbreviations, entries].concat()
 }
 
 /// The function table of a Go program.

@@ -249,8 +249,6 @@ fn notices_on(process: &GoProcess, buckets: &Buckets, rate: u64) -> Vec<String> 
             human_count(buckets.list.len() as f64)
         ));
     }
-    if process.has_plugins {
-        notices.push("it has loaded plugins: their functions are not named".to_owned());
-    }
+    notices.extend(process.notices());
     notices
 }

@@ -244,6 +244,7 @@ impl HeapWalk {
         if now.unread_bytes > 0 {
             notices.push(format!("{} bytes of its memory could not be read", now.unread_bytes));
         }
+        notices.extend(self.process.notices());
         if self.process.has_plugins {
             notices.push("it has loaded plugins: what their variables hold is not seen".to_owned());
         }

@@ -3,9 +3,11 @@
 //! In: an open file. Out: an [`Image`]. The file is hostile input: sizes are bounded, numbers checked, nothing panics.
 
 use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use flate2::read::ZlibDecoder;
 use object::elf;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 use object::{Endianness, read};
@@ -45,8 +47,12 @@ pub struct Section {
     pub name: String,
     /// First address.
     pub address: ElfAddr,
-    /// Bytes in it.
+    /// Bytes in the file.
     pub size: u64,
+    /// Where they start in the file.
+    pub file_offset: FileOffset,
+    /// They are compressed (`SHF_COMPRESSED`).
+    pub compressed: bool,
 }
 
 /// A 64-bit ELF file.
@@ -113,6 +119,19 @@ impl Image {
         Some(bytes)
     }
 
+    /// The bytes of a section, loaded or not, without their compression; `None` when they are not there, too many, or compressed in
+    /// another way than by zlib.
+    pub fn contents(&self, section: &Section) -> Option<Vec<u8>> {
+        let in_file = self.file.metadata().ok()?.len();
+        let end = section.file_offset.0.checked_add(section.size)?;
+        if end > in_file || section.size > MAX_READ_BYTES {
+            return None;
+        }
+        let mut bytes = vec![0; section.size as usize];
+        self.file.read_exact_at(&mut bytes, section.file_offset.0).ok()?;
+        if section.compressed { inflate(&bytes) } else { Some(bytes) }
+    }
+
     fn segment(&self, address: ElfAddr) -> Option<&ImageSegment> {
         self.segments.iter().find(|s| address.0.wrapping_sub(s.address.0) < s.file_size)
     }
@@ -123,6 +142,21 @@ impl Image {
         let distance = address.0.wrapping_sub(segment.address.0);
         Some((segment.file_offset.0.checked_add(distance)?, segment.file_size - distance))
     }
+}
+
+/// Of a compressed section: a header (`Elf64_Chdr`: kind, 4 bytes of nothing, size, alignment), and a stream.
+fn inflate(section: &[u8]) -> Option<Vec<u8>> {
+    const HEADER_BYTES: usize = 24;
+    let (header, stream) = section.split_at_checked(HEADER_BYTES)?;
+    let kind = u32::from_le_bytes(header[..4].try_into().ok()?);
+    let size = u64::from_le_bytes(header[8..16].try_into().ok()?);
+    if kind != elf::ELFCOMPRESS_ZLIB.0 || size > MAX_READ_BYTES {
+        return None;
+    }
+    // As much is set aside as the stream has, rather than what it is said to become.
+    let mut bytes = Vec::new();
+    ZlibDecoder::new(stream).take(size).read_to_end(&mut bytes).ok()?;
+    (bytes.len() as u64 == size).then_some(bytes)
 }
 
 /// `file_bytes` is how long the file is: a segment that says it is longer ends there.
@@ -157,6 +191,8 @@ fn parse(
             name: std::str::from_utf8(name).ok()?.to_owned(),
             address: ElfAddr(section.sh_addr(endian)),
             size: section.sh_size(endian),
+            file_offset: FileOffset(section.sh_offset(endian)),
+            compressed: section.sh_flags(endian).0 & elf::SHF_COMPRESSED.0 != 0,
         })
     });
     Ok((segments.collect(), sections.collect()))

@@ -237,9 +237,7 @@ impl GoHeap {
                 self.without_stack
             ));
         }
-        if self.process.has_plugins {
-            notices.push("it has loaded plugins: their functions are not named".to_owned());
-        }
+        notices.extend(self.process.notices());
         notices
     }
 

@@ -140,9 +140,7 @@ impl ExactGoHeap {
         let mut notices = vec![
             "every allocation of its Go heap is recorded, which slows it many times: the kernel single-steps an instruction for each, a few microseconds; bytes are those of slots; an object ends when its memory is swept; what was there before is in no site".to_owned(),
         ];
-        if self.process.has_plugins {
-            notices.push("it has loaded plugins: their functions are not named".to_owned());
-        }
+        notices.extend(self.process.notices());
         notices
     }
 

@@ -40,9 +40,10 @@ A kind of link that a kernel does not have is refused with status 3 when it is f
 ";
 
 /// Why a suite is not run in a machine.
-const LEFT_OUT: [(&str, &str); 7] = [
+const LEFT_OUT: [(&str, &str); 8] = [
     ("golang", "it reads memory, and needs no kernel programs"),
     ("golang_goroutines", "it reads memory, and needs no kernel programs"),
+    ("golang_layout", "it reads memory, and needs no kernel programs"),
     ("golang_walk", "it reads memory, and needs no kernel programs"),
     (
         "loss",

@@ -1,0 +1,2 @@
+#![no_main]
+outlive_fuzz::parser!(debug_info);
