@@ -2,10 +2,15 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use outlive_tests::compiler::line_of;
 use outlive_tests::golang::build::{Build, Profiler, build};
-use outlive_tests::golang::toolchains::{Toolchain, with_each};
+use outlive_tests::golang::toolchains::{Toolchain, chosen, with_each};
 use outlive_tests::golang::workload::GoWorkload;
 use outlive_tests::outlive::{Finished, Outlive, command, finished};
 use outlive_tests::patience::{PATIENCE, await_condition};
@@ -217,6 +222,45 @@ fn a_program_that_runs_is_held_for_a_proof_and_goes_on() {
         assert!(field(&report, "/totals/never_wake") > 0, "{report}");
         workload.exit();
     });
+}
+
+/// Who holds a process by ptrace; 0 for nobody.
+fn holder(pid: u32) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+    line.expect("the kernel tells").trim().parse().expect("a number")
+}
+
+#[test]
+fn whatever_ends_outlive_while_it_holds_a_program_lets_it_go_on() {
+    let toolchain = chosen().pop().expect("a release of Go");
+    let how = (Build::Plain, Profiler::Off);
+    let mut workload = start_stuck(&toolchain, how, &[("WORKLOAD_BUSY", "1")], 400);
+    let pid = workload.pid();
+    let arguments = ["goroutines", &pid.to_string(), "--never-wake", "--hold", "10s"];
+    for (number, signal) in (1..).zip([Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL]) {
+        // It is held for milliseconds, which may be over before it is seen.
+        let ended_by = || {
+            let mut outlive = command(arguments);
+            let outlive = outlive.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            let mut outlive = outlive.expect("outlive starts");
+            while holder(pid) == 0 {
+                if let Some(status) = outlive.try_wait().expect("it is awaited") {
+                    assert!(status.success(), "{status}");
+                    return None;
+                }
+            }
+            kill(Pid::from_raw(outlive.id().cast_signed()), signal).expect("it is there");
+            let status = outlive.wait().expect("it ends");
+            (!status.success()).then_some(status)
+        };
+        let status = await_condition(PATIENCE, ended_by).expect("it was held when it was ended");
+        let told = status.code().or_else(|| status.signal().map(|number| 128 + number));
+        assert_eq!(told, Some(128 + signal as i32), "{status}");
+        assert!(await_condition(PATIENCE, || (holder(pid) == 0).then_some(())).is_some());
+        assert_eq!(workload.go(1), NEVER.len() as u64 * (400 + number), "it goes on");
+    }
+    workload.exit();
 }
 
 #[test]
