@@ -10,7 +10,7 @@ use nix::unistd::mkfifo;
 use outlive_tests::compiler::{self, Build, line_of, sources};
 use outlive_tests::counts::Counts;
 use outlive_tests::golang::build::{self, Profiler, build};
-use outlive_tests::golang::toolchains::{chosen, with_each};
+use outlive_tests::golang::toolchains::{Toolchain, chosen, with_each};
 use outlive_tests::golang::workload::GoWorkload;
 use outlive_tests::listing::{Listing, by_line_of_pprof};
 use outlive_tests::outlive::{Outlive, command, finished};
@@ -101,17 +101,23 @@ fn reports_in_json_and_recordings_are_listed_alike() {
     assert_lines_of_listed(&Listing::of(&recording, "listed::|main", &[]));
 }
 
+/// The heap profile that a program serves, in a file.
+fn served(toolchain: &Toolchain, how: build::Build, folder: &TempDir) -> PathBuf {
+    let program = build("mapcache", toolchain, how, Profiler::Served);
+    let mut workload = GoWorkload::start(&program);
+    workload.go(2000);
+    workload.collect();
+    let file = folder.path().join("heap.pb.gz");
+    fs::write(&file, workload.get("heap")).expect("written");
+    workload.exit();
+    file
+}
+
 #[test]
 fn a_profile_that_a_go_service_serves_is_listed_as_pprof_does() {
     with_each(|toolchain| {
-        let program = build("mapcache", toolchain, build::Build::Plain, Profiler::Served);
-        let mut workload = GoWorkload::start(&program);
-        workload.go(2000);
-        workload.collect();
         let folder = folder();
-        let file = folder.path().join("heap.pb.gz");
-        fs::write(&file, workload.get("heap")).expect("written");
-        workload.exit();
+        let file = served(toolchain, build::Build::Plain, &folder);
         let listing = Listing::of(&file, ".", &[]);
         for (kind, sample_type) in
             [("live_bytes", "inuse_space"), ("allocated_bytes", "alloc_space")]
@@ -160,14 +166,8 @@ fn source_is_found_below_the_source_path_by_the_end_of_its_name() {
 #[test]
 fn programs_of_go_without_paths_have_their_source_too() {
     let toolchain = chosen().pop().expect("a release of Go");
-    let program = build("mapcache", &toolchain, build::Build::Stripped, Profiler::Served);
-    let mut workload = GoWorkload::start(&program);
-    workload.go(2000);
-    workload.collect();
     let folder = folder();
-    let file = folder.path().join("heap.pb.gz");
-    fs::write(&file, workload.get("heap")).expect("written");
-    workload.exit();
+    let file = served(&toolchain, build::Build::Stripped, &folder);
     let here = sources().join("go").display().to_string();
     let listing = Listing::of(&file, "^main", &["--source-path", &here]);
     let line = listing.line("main.render", line_of("go/mapcache/main.go", "payload"));

@@ -90,15 +90,6 @@ fn type_words(site: &Site, held: &HeldSite) -> String {
 
 /// What stands for the calls of a site, leaf first: its type, and what holds it.
 pub(super) fn path(site: &Site, held: &HeldSite) -> [Frame; 2] {
-    let frame = |function: String| Frame {
-        function,
-        file: None,
-        line: None,
-        module: None,
-        build_id: None,
-        offset: 0,
-        inlined: false,
-    };
     let holder = site.retained_by.clone().unwrap_or_else(|| UNKNOWN.to_owned());
-    [frame(type_words(site, held)), frame(format!("held by {holder}"))]
+    [Frame::of_name(type_words(site, held)), Frame::of_name(format!("held by {holder}"))]
 }

@@ -132,16 +132,7 @@ mod tests {
     use super::*;
 
     fn stack(functions: &[&str]) -> Vec<Frame> {
-        let frame = |function: &&str| Frame {
-            function: (*function).to_owned(),
-            file: None,
-            line: None,
-            module: None,
-            build_id: None,
-            offset: 0,
-            inlined: false,
-        };
-        functions.iter().map(frame).collect()
+        functions.iter().map(|function| Frame::of_name(*function)).collect()
     }
 
     fn first(functions: &[&str]) -> String {

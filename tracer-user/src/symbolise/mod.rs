@@ -49,6 +49,19 @@ pub(crate) fn is_reply(line: &[u8]) -> bool {
 }
 
 impl Frame {
+    /// Of which nothing but its name is known.
+    pub fn of_name(function: impl Into<String>) -> Self {
+        Self {
+            function: function.into(),
+            file: None,
+            line: None,
+            module: None,
+            build_id: None,
+            offset: 0,
+            inlined: false,
+        }
+    }
+
     /// Whether more is known than a place in a module, which others may have a name for.
     pub fn is_named(&self) -> bool {
         self.module.as_deref().is_none_or(|module| self.function != nameless(module, self.offset))

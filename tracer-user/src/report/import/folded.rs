@@ -25,7 +25,7 @@ pub(super) fn read(text: &str, name: &str) -> Result<Profile, ImportError> {
         })?;
         let leaf_first = stack.rsplit(';').take(MAX_DEPTH);
         let stack: Vec<FrameId> =
-            leaf_first.map(|function| profile.frames.intern(&frame(function))).collect();
+            leaf_first.map(|function| profile.frames.intern(&Frame::of_name(function))).collect();
         frames += stack.len();
         if frames > MAX_FRAMES {
             return Err(ImportError::TooLarge);
@@ -56,18 +56,6 @@ fn site(live_bytes: u64, stack: Vec<FrameId>) -> ProfileSite {
         live_bytes_ci95: [live_bytes; 2],
         oldest_age_s: None,
         history: Vec::new(),
-    }
-}
-
-fn frame(function: &str) -> Frame {
-    Frame {
-        function: function.to_owned(),
-        file: None,
-        line: None,
-        module: None,
-        build_id: None,
-        offset: 0,
-        inlined: false,
     }
 }
 
