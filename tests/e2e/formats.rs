@@ -11,7 +11,7 @@ use outlive_tests::counts::Counts;
 use outlive_tests::outlive::{Outlive, command, finished};
 use outlive_tests::patience::{PATIENCE, await_condition};
 use outlive_tests::workload::Workload;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// What the functions of the workload hold, largest first.
@@ -56,6 +56,13 @@ fn convert(file: &Path, words: &[&str]) -> String {
     finished(command(["report"]).args(words).arg(file)).with_status(0).stdout
 }
 
+/// The page that a file is converted to.
+fn page_of(file: &Path) -> Page {
+    let page = file.with_extension("html");
+    fs::write(&page, convert(file, &["-f", "html"])).expect("a file");
+    Page::open(&page)
+}
+
 #[test]
 fn folded_stacks_hold_what_was_traced() {
     let exported = traced("folded", "heap.folded");
@@ -64,10 +71,8 @@ fn folded_stacks_hold_what_was_traced() {
         text.lines().filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum();
     assert_eq!(sum, exported.own.live_bytes, "{text}");
     for (function, bytes) in HELD {
-        assert!(
-            text.lines().any(|line| line.ends_with(&format!(";main;{function} {bytes}"))),
-            "{text}"
-        );
+        let end = format!(";main;{function} {bytes}");
+        assert!(text.lines().any(|line| line.ends_with(&end)), "{text}");
     }
 }
 
@@ -323,7 +328,6 @@ fn the_page_of_a_recording_shows_what_was_held_when() {
         let start = format!("outlive: recording {pid} ");
         outlive.await_error_line(|line| line.starts_with(&start), &start);
     };
-    let file = folder.path().join("page.html");
     await_recorded(before.pid());
     before.go();
     await_held(&recording, 1_100_000);
@@ -339,8 +343,7 @@ fn the_page_of_a_recording_shows_what_was_held_when() {
     outlive.stop().assert_status(0);
     let restart = format!("PID {first}, then {}", after.pid());
 
-    fs::write(&file, convert(&recording, &["-f", "html"])).expect("a file");
-    let mut page = Page::open(&file);
+    let mut page = page_of(&recording);
     let line = |part: &str| format!("data.timelines[0].{part}");
     assert_eq!(page.evaluate(&line("live.at(-1)")), 1_100_000);
     assert_eq!(page.evaluate(&format!("Math.max(...{})", line("live"))), 1_700_000);
@@ -414,6 +417,23 @@ fn the_page_of_a_run_with_intervals_has_a_timeline() {
     assert_eq!(page.evaluate("document.getElementById('timeline').hidden"), true);
 }
 
+#[test]
+fn the_page_of_reports_in_json_has_the_timeline_that_they_make() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let documents = folder.path().join("heap.json");
+    let mut workload = Workload::start(&build("c/sites.c", Build::Debug), &[]);
+    let mut attach = command(["attach", "--exact", "-i", "10ms", "-f", "json", "-o"]);
+    let outlive = Outlive::start(attach.arg(&documents).arg(workload.pid().to_string()));
+    outlive.await_tracing(workload.pid());
+    let lines = || fs::read_to_string(&documents).map_or(0, |text| text.lines().count());
+    await_condition(PATIENCE, || (lines() > 2).then_some(())).expect("intervals are written");
+    let own = workload.go();
+    outlive.stop().assert_status(0);
+    let mut page = page_of(&documents);
+    assert_eq!(page.evaluate("data.timelines.map((one) => one.live.length)"), json!([lines()]));
+    assert_eq!(page.evaluate("data.timelines[0].live.at(-1)"), own.live_bytes);
+}
+
 /// Names come from the target: they are never markup.
 #[test]
 fn names_in_the_page_are_text() {
@@ -422,9 +442,7 @@ fn names_in_the_page_are_text() {
     let hostile =
         "main;<img src=x onerror=window.harmed=1></script><script>window.harmed=1</script>";
     fs::write(&stacks, format!("{hostile} 10\n")).expect("a file");
-    let file = folder.path().join("page.html");
-    fs::write(&file, convert(&stacks, &["-f", "html"])).expect("a file");
-    let mut page = Page::open(&file);
+    let mut page = page_of(&stacks);
     assert_eq!(value(&mut page, "all"), 10);
     page.click("document.querySelector('#sites tr')");
     assert_eq!(page.evaluate("window.harmed === undefined"), Value::Bool(true));

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::ImportError;
 use crate::report::model::Report;
+use crate::report::timeline::Course;
 
 /// Whether a text is JSON rather than folded stacks.
 pub(super) fn are_in(text: &str) -> bool {
@@ -11,9 +12,10 @@ pub(super) fn are_in(text: &str) -> bool {
     inner.is_some_and(|inner| inner.starts_with(['"', '}']))
 }
 
-/// The last report on each process, in the order in which the processes come.
+/// The last report on each process, in the order in which the processes come, with the timeline that all reports on it make.
 pub(super) fn read(text: &str) -> Result<Vec<Report>, ImportError> {
     let mut reports: Vec<Report> = Vec::new();
+    let mut courses: Vec<Course> = Vec::new();
     let mut places: HashMap<u32, usize> = HashMap::new();
     for report in serde_json::Deserializer::from_str(text).into_iter::<Report>() {
         let report = report.map_err(|error| {
@@ -24,8 +26,11 @@ pub(super) fn read(text: &str) -> Result<Vec<Report>, ImportError> {
             reports[place] = report;
         } else {
             reports.push(report);
+            courses.push(Course::default());
         }
+        courses[place].add(&reports[place]);
     }
+    courses.into_iter().zip(&mut reports).for_each(|(course, report)| course.put_into(report));
     Ok(reports)
 }
 
@@ -47,6 +52,9 @@ mod tests {
         let reports = read(&text).expect("reports");
         let lines: Vec<String> = reports.iter().map(json::line).collect();
         assert_eq!(lines, [json::line(&last), json::line(&other)]);
+        let timeline = reports[0].timeline.as_ref().expect("of two reports");
+        assert_eq!(timeline.live_bytes, [1, last.totals.live_bytes]);
+        assert_eq!(reports[1].timeline, None);
     }
 
     #[test]
