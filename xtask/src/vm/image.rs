@@ -16,9 +16,9 @@ use super::programs::Program;
 use crate::{process, progress, workspace};
 
 /// What the tests and the first process of the machine call.
-const TOOLS: [&str; 19] = [
-    "sh", "mount", "umount", "unshare", "setpriv", "sleep", "true", "cat", "cp", "env", "head",
-    "ln", "mkdir", "rm", "tail", "touch", "readelf", "stty", "uname",
+const TOOLS: [&str; 20] = [
+    "sh", "mount", "umount", "unshare", "setpriv", "setsid", "sleep", "true", "cat", "cp", "env",
+    "head", "ln", "mkdir", "rm", "tail", "touch", "readelf", "stty", "uname",
 ];
 
 /// Where the suites' programs lie in the machine.

@@ -75,10 +75,23 @@ fn fill_workloads(programs: &[Program]) -> Result<()> {
     fs::write(&mark, now).context("cannot note which suites built their workloads")
 }
 
+/// Names the test programs and the sources of workloads by when they were last changed.
 fn identity(programs: &[Program]) -> io::Result<String> {
+    let mut files: Vec<PathBuf> = programs.iter().map(|program| program.file.clone()).collect();
+    collect(&workspace::root().join("tests/workloads"), &mut files)?;
     let of =
-        |file: &Path| Ok(format!("{} {:?}\n", file.display(), fs::metadata(file)?.modified()?));
-    programs.iter().map(|program| of(&program.file)).collect()
+        |file: &PathBuf| Ok(format!("{} {:?}\n", file.display(), fs::metadata(file)?.modified()?));
+    files.iter().map(of).collect()
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs::DirEntry::path);
+    for entry in entries {
+        let path = entry.path();
+        if path.is_dir() { collect(&path, files)? } else { files.push(path) }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
