@@ -3,17 +3,48 @@
 //! In: its file. Out: a [`RuntimeDescription`], in the names of the table of layouts. The toolchain puts all types into a unit of package
 //! `runtime`, so that only those are read. What is broken is taken for missing: the table is left then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use gimli::{
-    AttributeSpecification, DwarfSections, EndianSlice, EntriesRaw, LittleEndian, SectionId,
+    Abbreviations, AttributeSpecification, DwarfSections, EndianSlice, EntriesRaw, LittleEndian,
+    Section as _, SectionId, UnitHeader,
 };
 
-use super::layout::STRUCTURES;
 use crate::target::Image;
 
 /// The package with the structures.
 const PACKAGE: &str = "runtime";
+
+/// Most bytes of tables of abbreviations: a program of Go alone has one of a few hundred.
+const MOST_TABLE_BYTES: usize = 1 << 30;
+
+/// Structures of the table of layouts, and what debug information calls them.
+const STRUCTURES: [(&str, &str); 22] = [
+    ("bucket", "runtime.bucket"),
+    ("memRecord", "runtime.memRecord"),
+    ("memRecordCycle", "runtime.memRecordCycle"),
+    ("special", "runtime.special"),
+    ("specialprofile", "runtime.specialprofile"),
+    ("mspan", "runtime.mspan"),
+    ("mheap", "runtime.mheap"),
+    ("heapArena", "runtime.heapArena"),
+    ("g", "runtime.g"),
+    ("gobuf", "runtime.gobuf"),
+    ("stack", "runtime.stack"),
+    ("m", "runtime.m"),
+    ("p", "runtime.p"),
+    ("wbBuf", "runtime.wbBuf"),
+    ("gcWork", "runtime.gcWork"),
+    ("pageCache", "runtime.pageCache"),
+    ("mcache", "runtime.mcache"),
+    ("moduledata", "runtime.moduledata"),
+    ("sudog", "runtime.sudog"),
+    ("hchan", "runtime.hchan"),
+    ("type", "runtime._type"),
+    // Since Go 1.21.
+    ("type", "internal/abi.Type"),
+];
 
 /// Constants that are told, as the runtime has them and as the table has them.
 const CONSTANTS: [(&str, &str); 2] = [
@@ -45,7 +76,7 @@ impl RuntimeDescription {
     /// The same, of the sections of a file.
     fn of_sections(sections: &DwarfSections<Vec<u8>>) -> Option<Self> {
         let dwarf = sections.borrow(|bytes| EndianSlice::new(bytes, LittleEndian));
-        let description = of_package(&dwarf).ok()?;
+        let description = of_package(&dwarf)?;
         (!description.structures.is_empty()).then_some(description)
     }
 
@@ -87,18 +118,44 @@ fn contents(image: &Image, id: SectionId) -> Option<Vec<u8>> {
 }
 
 /// Reads the units of the package: one with its types, and others for its files of assembly.
-fn of_package(dwarf: &Dwarf<'_>) -> gimli::Result<RuntimeDescription> {
+fn of_package(dwarf: &Dwarf<'_>) -> Option<RuntimeDescription> {
     let mut found = RuntimeDescription::default();
+    let mut tables = Tables { of_offset: HashMap::new(), bytes_left: MOST_TABLE_BYTES };
     let mut units = dwarf.units();
-    while let Some(unit) = units.next()? {
-        let abbreviations = dwarf.abbreviations(&unit)?;
-        let mut entries = unit.entries_raw(&abbreviations, None)?;
-        let Some(root) = entries.read_abbreviation()? else { continue };
-        if About::read(dwarf, &mut entries, root.attributes())?.name == Some(PACKAGE) {
-            found.read_unit(dwarf, &mut entries)?;
+    while let Some(unit) = units.next().ok()? {
+        let abbreviations = tables.of(dwarf, &unit)?;
+        let mut entries = unit.entries_raw(&abbreviations, None).ok()?;
+        let Some(root) = entries.read_abbreviation().ok()? else { continue };
+        if About::read(dwarf, &mut entries, root.attributes()).ok()?.name == Some(PACKAGE) {
+            found.read_unit(dwarf, &mut entries).ok()?;
         }
     }
-    Ok(found)
+    Some(found)
+}
+
+/// Tables of abbreviations, by where they are. Units of Go share one; those of C have their own.
+struct Tables {
+    of_offset: HashMap<usize, Arc<Abbreviations>>,
+    /// What may still be read. A hostile file has as many tables as bytes, each as long as the rest of the section.
+    bytes_left: usize,
+}
+
+impl Tables {
+    fn of<'a>(
+        &mut self,
+        dwarf: &Dwarf<'a>,
+        unit: &UnitHeader<Reader<'a>>,
+    ) -> Option<Arc<Abbreviations>> {
+        let offset = unit.debug_abbrev_offset().0;
+        if let Some(table) = self.of_offset.get(&offset) {
+            return Some(Arc::clone(table));
+        }
+        let most = dwarf.debug_abbrev.reader().len().saturating_sub(offset);
+        self.bytes_left = self.bytes_left.checked_sub(most)?;
+        let table = dwarf.abbreviations(unit).ok()?;
+        self.of_offset.insert(offset, Arc::clone(&table));
+        Some(table)
+    }
 }
 
 impl RuntimeDescription {
@@ -282,11 +339,31 @@ mod tests {
     }
 
     #[test]
+    fn work_on_tables_is_bounded() {
+        let (abbreviations, entries) = sample();
+        let sections = DwarfSections::load(|id| match id {
+            SectionId::DebugAbbrev => Ok::<_, ()>(abbreviations.clone()),
+            SectionId::DebugInfo => Ok(entries.clone()),
+            _ => Ok(Vec::new()),
+        });
+        let sections = sections.expect("loaded");
+        let dwarf = sections.borrow(|bytes| EndianSlice::new(bytes, LittleEndian));
+        for (bytes_left, is_read) in [(abbreviations.len() - 1, false), (abbreviations.len(), true)]
+        {
+            let mut tables = Tables { of_offset: HashMap::new(), bytes_left };
+            let mut units = dwarf.units();
+            while let Some(unit) = units.next().expect("a unit") {
+                assert_eq!(tables.of(&dwarf, &unit).is_some(), is_read, "they share one");
+            }
+        }
+    }
+
+    #[test]
     fn a_file_without_it_has_none() {
         let image = crate::target::vdso::image().expect("every process has one");
         let mut file = tempfile::tempfile().expect("a file");
         std::io::Write::write_all(&mut file, &image).expect("written");
-        let image = Image::read(std::sync::Arc::new(file)).expect("an ELF file");
+        let image = Image::read(Arc::new(file)).expect("an ELF file");
         assert_eq!(RuntimeDescription::read(&image), None);
     }
 

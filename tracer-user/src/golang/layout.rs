@@ -19,33 +19,6 @@ const TABLE: &str = include_str!("layouts.json");
 /// The instruction set that outlive reads.
 const ARCHITECTURE: &str = "amd64";
 
-/// Structures of the table, and what debug information calls them.
-pub(super) const STRUCTURES: [(&str, &str); 22] = [
-    ("bucket", "runtime.bucket"),
-    ("memRecord", "runtime.memRecord"),
-    ("memRecordCycle", "runtime.memRecordCycle"),
-    ("special", "runtime.special"),
-    ("specialprofile", "runtime.specialprofile"),
-    ("mspan", "runtime.mspan"),
-    ("mheap", "runtime.mheap"),
-    ("heapArena", "runtime.heapArena"),
-    ("g", "runtime.g"),
-    ("gobuf", "runtime.gobuf"),
-    ("stack", "runtime.stack"),
-    ("m", "runtime.m"),
-    ("p", "runtime.p"),
-    ("wbBuf", "runtime.wbBuf"),
-    ("gcWork", "runtime.gcWork"),
-    ("pageCache", "runtime.pageCache"),
-    ("mcache", "runtime.mcache"),
-    ("moduledata", "runtime.moduledata"),
-    ("sudog", "runtime.sudog"),
-    ("hchan", "runtime.hchan"),
-    ("type", "runtime._type"),
-    // Since Go 1.21.
-    ("type", "internal/abi.Type"),
-];
-
 /// Offsets of fields, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {

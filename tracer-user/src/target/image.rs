@@ -19,6 +19,9 @@ use super::{ElfAddr, FileOffset};
 /// Most bytes of one piece.
 const MAX_READ_BYTES: u64 = 512 << 20;
 
+/// Most bytes of a section; a program of a hundred megabytes has so many of debug information, without their compression.
+const MAX_CONTENTS_BYTES: u64 = 256 << 20;
+
 /// Most segments that are looked at; a program has four to six.
 const MAX_SEGMENTS: usize = 64;
 
@@ -124,7 +127,7 @@ impl Image {
     pub fn contents(&self, section: &Section) -> Option<Vec<u8>> {
         let in_file = self.file.metadata().ok()?.len();
         let end = section.file_offset.0.checked_add(section.size)?;
-        if end > in_file || section.size > MAX_READ_BYTES {
+        if end > in_file || section.size > MAX_CONTENTS_BYTES {
             return None;
         }
         let mut bytes = vec![0; section.size as usize];
@@ -150,7 +153,7 @@ fn inflate(section: &[u8]) -> Option<Vec<u8>> {
     let (header, stream) = section.split_at_checked(HEADER_BYTES)?;
     let kind = u32::from_le_bytes(header[..4].try_into().ok()?);
     let size = u64::from_le_bytes(header[8..16].try_into().ok()?);
-    if kind != elf::ELFCOMPRESS_ZLIB.0 || size > MAX_READ_BYTES {
+    if kind != elf::ELFCOMPRESS_ZLIB.0 || size > MAX_CONTENTS_BYTES {
         return None;
     }
     // As much is set aside as the stream has, rather than what it is said to become.
@@ -228,6 +231,26 @@ mod tests {
         assert_eq!(image.bytes_up_to(near_end, 8).map(|b| b.len()), Some(4));
         assert_eq!(image.bytes(ElfAddr(u64::MAX), 1), None);
         assert_eq!(image.bytes(last.address, u64::MAX), None);
+    }
+
+    #[test]
+    fn sections_are_read_without_their_compression() {
+        let text = b"runtime.mspan ".repeat(1000);
+        let mut stream = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut stream, &text).expect("packed");
+        let stream = stream.finish().expect("packed");
+        let section = |kind: u32, size: u64| {
+            let header = [u64::from(kind), size, 1].map(u64::to_le_bytes).concat();
+            [header, stream.clone()].concat()
+        };
+        let whole = section(elf::ELFCOMPRESS_ZLIB.0, text.len() as u64);
+        assert_eq!(inflate(&whole), Some(text.clone()));
+        assert_eq!(inflate(&whole[..20]), None, "cut within the header");
+        assert_eq!(inflate(&whole[..30]), None, "cut within the stream");
+        assert_eq!(inflate(&section(2, text.len() as u64)), None, "of another kind");
+        for size in [MAX_CONTENTS_BYTES + 1, u64::MAX, text.len() as u64 + 1] {
+            assert_eq!(inflate(&section(elf::ELFCOMPRESS_ZLIB.0, size)), None, "{size} bytes");
+        }
     }
 
     #[test]
