@@ -2,8 +2,7 @@
 //!
 //! In: a site of a report. Out: its id, the same for the same site for as long as the file lives.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params, params_from_iter};
 
@@ -36,12 +35,13 @@ pub(super) struct SiteKey {
     twin: i64,
 }
 
-/// Everything that has an id already.
+/// Everything that has an id already. Each snapshot asks for every frame of every site: the hash is a fast one.
 #[derive(Debug, Default)]
 pub(super) struct Dictionary {
     strings: HashMap<String, i64>,
     frames: HashMap<FrameRow, i64>,
-    stacks: HashMap<String, i64>,
+    /// By the ids of their frames.
+    stacks: HashMap<Vec<i64>, i64>,
     sites: HashMap<SiteKey, i64>,
 }
 
@@ -51,7 +51,12 @@ impl Dictionary {
         let mut strings = connection.prepare("SELECT text, id FROM strings")?;
         let strings = strings.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let mut stacks = connection.prepare("SELECT frames, id FROM stacks")?;
-        let stacks = stacks.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let stacks =
+            stacks.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+        let stacks = stacks.map(|row| {
+            let (frames, id) = row?;
+            Ok::<_, RecordingError>((frame_ids(&frames)?, id))
+        });
         let mut frames = connection.prepare(
             "SELECT function, file, line, module, build_id, address, inlined, id FROM frames",
         )?;
@@ -134,13 +139,14 @@ impl Dictionary {
     }
 
     fn stack(&mut self, connection: &Connection, frames: &[Frame]) -> Result<i64, RecordingError> {
-        let ids = frames.iter().map(|frame| Ok(self.frame(connection, frame)?.to_string()));
-        let text = format!("[{}]", ids.collect::<Result<Vec<_>, RecordingError>>()?.join(","));
-        if let Some(id) = self.stacks.get(&text) {
+        let ids = frames.iter().map(|frame| self.frame(connection, frame));
+        let ids = ids.collect::<Result<Vec<i64>, RecordingError>>()?;
+        if let Some(id) = self.stacks.get(&ids) {
             return Ok(*id);
         }
+        let text = serde_json::to_string(&ids).map_err(|error| RecordingError::Io(error.into()))?;
         let id = add(connection, "INSERT INTO stacks (frames) VALUES (?)", params![text])?;
-        self.stacks.insert(text, id);
+        self.stacks.insert(ids, id);
         Ok(id)
     }
 
@@ -183,6 +189,11 @@ impl Dictionary {
     }
 }
 
+/// The frames of a stack, from the text that is kept of it.
+fn frame_ids(text: &str) -> Result<Vec<i64>, RecordingError> {
+    serde_json::from_str(text).map_err(|_| RecordingError::Damaged("a stack is no list of frames"))
+}
+
 fn add(
     connection: &Connection,
     insert: &str,
@@ -223,9 +234,10 @@ pub(super) fn site(connection: &Connection, id: i64) -> Result<StoredSite, Recor
         };
         Ok((stored, row.get(4)?))
     })?;
-    let ids: Vec<i64> = serde_json::from_str(&frames)
-        .map_err(|_| RecordingError::Damaged("a stack is no list of frames"))?;
-    let frames = ids.into_iter().map(|id| frame(connection, id)).collect::<Result<_, _>>()?;
+    let frames = frame_ids(&frames)?
+        .into_iter()
+        .map(|id| frame(connection, id))
+        .collect::<Result<_, _>>()?;
     Ok(StoredSite { frames, ..stored })
 }
 

@@ -203,9 +203,23 @@ fn write(
     Ok(Run { series: run.series, segment, segment_id, missed: 0, latest })
 }
 
-/// The report as JSON, without its sites.
+/// The report as JSON, without its sites, which are most of it: they are not copied for that.
 fn without_sites(report: &Report) -> Result<Vec<u8>, RecordingError> {
-    let report = Report { sites: Vec::new(), ..report.clone() };
+    let report = Report {
+        schema: report.schema,
+        file: report.file.clone(),
+        target: report.target.clone(),
+        window: report.window.clone(),
+        sampling: report.sampling.clone(),
+        totals: report.totals.clone(),
+        loss: report.loss.clone(),
+        memory: report.memory.clone(),
+        cost: report.cost.clone(),
+        sites: Vec::new(),
+        sites_omitted: report.sites_omitted,
+        mappings: report.mappings.clone(),
+        timeline: None,
+    };
     serde_json::to_vec(&report).map_err(|error| RecordingError::Io(error.into()))
 }
 
