@@ -46,6 +46,12 @@ const STRUCTURES: [(&str, &str); 22] = [
     ("type", "internal/abi.Type"),
 ];
 
+/// Most bytes of a structure that is read as a whole; the longest one, `p`, has about 20 KiB.
+const MOST_BYTES: u64 = 64 << 10;
+/// Most bytes of those of which only single fields are read.
+const MOST_BYTES_OF_LARGE: u64 = 64 << 20;
+const LARGE: [&str; 2] = ["mheap", "heapArena"];
+
 /// Constants that are told, as the runtime has them and as the table has them.
 const CONSTANTS: [(&str, &str); 2] = [
     ("runtime._KindSpecialProfile", "const.kindSpecialProfile"),
@@ -64,8 +70,22 @@ pub struct RuntimeDescription {
     constants: BTreeMap<&'static str, u64>,
 }
 
-/// A structure: what the table has of it, by the table's names (`mspan.startAddr`, `sizeof.mspan`).
-type Structure = BTreeMap<String, u64>;
+/// A structure.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Structure {
+    size: u64,
+    /// Offsets by the table's names: `mspan.startAddr`.
+    fields: BTreeMap<String, u64>,
+}
+
+impl Structure {
+    /// Whether a runtime can have it: memory is set aside by these numbers, and they are added up.
+    fn is_possible(&self, name: &str) -> bool {
+        let most = if LARGE.contains(&name) { MOST_BYTES_OF_LARGE } else { MOST_BYTES };
+        // A field without a size may be the last one.
+        (1..=most).contains(&self.size) && self.fields.values().all(|offset| *offset <= self.size)
+    }
+}
 
 impl RuntimeDescription {
     /// Of the runtime in a file; `None` when it has no debug information of it.
@@ -76,7 +96,8 @@ impl RuntimeDescription {
     /// The same, of the sections of a file.
     fn of_sections(sections: &DwarfSections<Vec<u8>>) -> Option<Self> {
         let dwarf = sections.borrow(|bytes| EndianSlice::new(bytes, LittleEndian));
-        let description = of_package(&dwarf)?;
+        let mut description = of_package(&dwarf)?;
+        description.structures.retain(|name, structure| structure.is_possible(name));
         (!description.structures.is_empty()).then_some(description)
     }
 
@@ -96,9 +117,12 @@ impl RuntimeDescription {
     }
 
     /// All that it says.
-    pub fn fields(&self) -> impl Iterator<Item = (&str, u64)> {
-        let fields = self.structures.values().flatten().map(|(name, at)| (name.as_str(), *at));
-        fields.chain(self.constants.iter().map(|(name, value)| (*name, *value)))
+    pub fn fields(&self) -> impl Iterator<Item = (String, u64)> {
+        let sizes = self.structures.iter().map(|(name, one)| (format!("sizeof.{name}"), one.size));
+        let fields = self.structures.values().flat_map(|one| &one.fields);
+        let fields = fields.map(|(name, offset)| (name.clone(), *offset));
+        let constants = self.constants.iter().map(|(name, value)| ((*name).to_owned(), *value));
+        sizes.chain(fields).chain(constants)
     }
 }
 
@@ -194,8 +218,8 @@ impl RuntimeDescription {
     fn structure(&mut self, about: &About<'_>) -> Option<&'static str> {
         let name = about.name?;
         let (structure, _) = STRUCTURES.into_iter().find(|(_, source)| *source == name)?;
-        let fields = [(format!("sizeof.{structure}"), about.size?)];
-        self.structures.insert(structure, fields.into());
+        let begun = Structure { size: about.size?, fields: BTreeMap::new() };
+        self.structures.insert(structure, begun);
         Some(structure)
     }
 
@@ -203,8 +227,8 @@ impl RuntimeDescription {
         let (Some(name), Some(offset)) = (about.name, about.offset) else { return };
         // Releases differ in the capitals of these.
         let name = if structure == "type" { name.to_lowercase() } else { name.to_owned() };
-        let fields = self.structures.entry(structure).or_default();
-        fields.insert(format!("{structure}.{name}"), offset);
+        let begun = self.structures.entry(structure).or_default();
+        begun.fields.insert(format!("{structure}.{name}"), offset);
     }
 
     fn constant(&mut self, about: &About<'_>) {
@@ -317,14 +341,29 @@ mod tests {
         let fields: Vec<_> = description.fields().collect();
         let expected = [
             ("sizeof.stack", 16),
+            ("sizeof.type", 48),
             ("stack.hi", 8),
             ("stack.lo", 0),
-            ("sizeof.type", 48),
             ("type.str", 40),
             ("type.tflag", 20),
             ("const.kindSpecialProfile", 3),
         ];
-        assert_eq!(fields, expected);
+        assert_eq!(fields, expected.map(|(name, value)| (name.to_owned(), value)));
+    }
+
+    #[test]
+    fn structures_that_no_runtime_has_are_left_out() {
+        let stack = b"runtime.stack\0";
+        for (place, value) in [(0, 0), (5, 17)] {
+            let (abbreviations, mut entries) = sample();
+            let at = entries.windows(stack.len()).position(|some| some == stack).expect("there");
+            entries[at + stack.len() + place] = value;
+            let description = RuntimeDescription::parse(&abbreviations, &entries).expect("others");
+            assert_eq!(description.structures().collect::<Vec<_>>(), ["type"], "{place}");
+        }
+        let of = |size| Structure { size, ..Structure::default() };
+        assert!(of(MOST_BYTES).is_possible("g") && !of(MOST_BYTES + 1).is_possible("g"));
+        assert!(of(MOST_BYTES + 1).is_possible("mheap") && !of(u64::MAX).is_possible("mheap"));
     }
 
     #[test]

@@ -330,7 +330,7 @@ fn describe(fields: &mut Map<String, Value>, description: &RuntimeDescription) {
         let (prefix, size) = (format!("{structure}."), format!("sizeof.{structure}"));
         fields.retain(|name, _| !name.starts_with(&prefix) && *name != size);
     }
-    fields.extend(description.fields().map(|(name, value)| (name.to_owned(), value.into())));
+    fields.extend(description.fields().map(|(name, value)| (name, value.into())));
 }
 
 type Table = BTreeMap<String, BTreeMap<String, Value>>;
@@ -401,9 +401,9 @@ mod tests {
 
         let mut entries = entries;
         let high = entries.windows(4).position(|some| some == b"hi\0\x08").expect("a field");
-        entries[high + 3] = 24;
+        entries[high + 3] = 4;
         let description = RuntimeDescription::parse(&abbreviations, &entries);
-        expected.goroutine.stack_high = 24;
+        expected.goroutine.stack_high = 4;
         let changed = Layout::described(&version, description.as_ref()).expect("a layout");
         assert_eq!(changed, expected);
 
