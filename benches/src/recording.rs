@@ -45,7 +45,7 @@ impl Times {
     }
 }
 
-/// Records all cases at once: each takes a processor for half an hour.
+/// Records all cases at once, each on a processor of its own.
 pub(crate) fn measure(work: &Path) -> Result<Vec<Recorded>> {
     thread::scope(|scope| {
         let running = CASES.map(|(what, busy)| scope.spawn(move || record(what, busy, work)));

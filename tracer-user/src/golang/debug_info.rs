@@ -20,9 +20,8 @@ const PACKAGE: &str = "runtime";
 const MOST_TABLE_BYTES: usize = 1 << 30;
 
 /// Structures of the table of layouts, and what debug information calls them.
-const STRUCTURES: [(&str, &str); 22] = [
+const STRUCTURES: [(&str, &str); 19] = [
     ("bucket", "runtime.bucket"),
-    ("memRecord", "runtime.memRecord"),
     ("memRecordCycle", "runtime.memRecordCycle"),
     ("special", "runtime.special"),
     ("specialprofile", "runtime.specialprofile"),
@@ -37,10 +36,8 @@ const STRUCTURES: [(&str, &str); 22] = [
     ("wbBuf", "runtime.wbBuf"),
     ("gcWork", "runtime.gcWork"),
     ("pageCache", "runtime.pageCache"),
-    ("mcache", "runtime.mcache"),
     ("moduledata", "runtime.moduledata"),
     ("sudog", "runtime.sudog"),
-    ("hchan", "runtime.hchan"),
     ("type", "runtime._type"),
     // Since Go 1.21.
     ("type", "internal/abi.Type"),
@@ -52,11 +49,8 @@ const MOST_BYTES: u64 = 64 << 10;
 const MOST_BYTES_OF_LARGE: u64 = 64 << 20;
 const LARGE: [&str; 2] = ["mheap", "heapArena"];
 
-/// Constants that are told, as the runtime has them and as the table has them.
-const CONSTANTS: [(&str, &str); 2] = [
-    ("runtime._KindSpecialProfile", "const.kindSpecialProfile"),
-    ("runtime.kindSpecialProfile", "const.kindSpecialProfile"),
-];
+/// The constant that is told, as the runtime has it and as the table has it.
+const KIND_PROFILE: (&str, &str) = ("runtime._KindSpecialProfile", "const.kindSpecialProfile");
 
 type Reader<'a> = EndianSlice<'a, LittleEndian>;
 type Dwarf<'a> = gimli::Dwarf<Reader<'a>>;
@@ -66,8 +60,8 @@ type Dwarf<'a> = gimli::Dwarf<Reader<'a>>;
 pub struct RuntimeDescription {
     /// By structure, as the table calls it: `mspan`.
     structures: BTreeMap<&'static str, Structure>,
-    /// By the table's name: `const.kindSpecialProfile`.
-    constants: BTreeMap<&'static str, u64>,
+    /// The kind of the records of sampled objects.
+    kind_profile: Option<u64>,
 }
 
 /// A structure.
@@ -121,8 +115,9 @@ impl RuntimeDescription {
         let sizes = self.structures.iter().map(|(name, one)| (format!("sizeof.{name}"), one.size));
         let fields = self.structures.values().flat_map(|one| &one.fields);
         let fields = fields.map(|(name, offset)| (name.clone(), *offset));
-        let constants = self.constants.iter().map(|(name, value)| ((*name).to_owned(), *value));
-        sizes.chain(fields).chain(constants)
+        let (_, name) = KIND_PROFILE;
+        let constant = self.kind_profile.map(|value| (name.to_owned(), value));
+        sizes.chain(fields).chain(constant)
     }
 }
 
@@ -232,9 +227,9 @@ impl RuntimeDescription {
     }
 
     fn constant(&mut self, about: &About<'_>) {
-        let known = CONSTANTS.into_iter().find(|(source, _)| Some(*source) == about.name);
-        if let (Some((_, name)), Some(value)) = (known, about.value) {
-            self.constants.insert(name, value);
+        let (source, _) = KIND_PROFILE;
+        if about.name == Some(source) {
+            self.kind_profile = about.value.or(self.kind_profile);
         }
     }
 }

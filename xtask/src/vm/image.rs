@@ -124,7 +124,7 @@ fn expand(path: PathBuf) -> Vec<PathBuf> {
 }
 
 /// All files below a directory.
-fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let entries = fs::read_dir(directory);
     for entry in entries.with_context(|| format!("cannot list {}", directory.display()))? {

@@ -3,13 +3,13 @@
 //! In: the workspace. Out: the test programs. Workloads are built by the tests as they need them, and kept under
 //! `target/workloads`: so the suites run here first, where the compilers are, whenever they have changed.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use super::SUITES;
+use super::{SUITES, image};
 use crate::{process, progress, suites, workspace};
 
 /// A suite's program.
@@ -76,22 +76,13 @@ fn fill_workloads(programs: &[Program]) -> Result<()> {
 }
 
 /// Names the test programs and the sources of workloads by when they were last changed.
-fn identity(programs: &[Program]) -> io::Result<String> {
-    let mut files: Vec<PathBuf> = programs.iter().map(|program| program.file.clone()).collect();
-    collect(&workspace::root().join("tests/workloads"), &mut files)?;
+fn identity(programs: &[Program]) -> Result<String> {
+    let mut sources = image::files(&workspace::root().join("tests/workloads"))?;
+    sources.sort();
     let of =
-        |file: &PathBuf| Ok(format!("{} {:?}\n", file.display(), fs::metadata(file)?.modified()?));
-    files.iter().map(of).collect()
-}
-
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
-    entries.sort_by_key(fs::DirEntry::path);
-    for entry in entries {
-        let path = entry.path();
-        if path.is_dir() { collect(&path, files)? } else { files.push(path) }
-    }
-    Ok(())
+        |file: &Path| Ok(format!("{} {:?}\n", file.display(), fs::metadata(file)?.modified()?));
+    let programs = programs.iter().map(|program| program.file.as_path());
+    programs.chain(sources.iter().map(PathBuf::as_path)).map(of).collect()
 }
 
 #[cfg(test)]
