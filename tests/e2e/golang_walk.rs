@@ -1,5 +1,8 @@
 //! Go programs whose runtime keeps no profile: their heap is walked, without a probe, and what it says is what they hold.
 
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use outlive_tests::golang::build::{Build, Profiler, build};
 use outlive_tests::golang::claims::snapshot;
 use outlive_tests::golang::toolchains::{Toolchain, with_each};
@@ -223,6 +226,26 @@ fn people_and_other_formats_get_holders_in_the_place_of_calls() {
         let folded = folded.with_status(0).stdout;
         let line = format!("held by main.cache;(2.0 KiB, no pointers) {}", 300 * 2048);
         assert!(folded.lines().any(|it| it.ends_with(&line)), "{line}: {folded}");
+        workload.exit();
+    });
+}
+
+/// It has much to read, and nobody takes what it would write: the signal finds it at work.
+#[test]
+fn a_snapshot_is_left_at_once() {
+    with_each(|toolchain| {
+        let mut workload = start("mapcache", toolchain, Build::Plain);
+        assert_eq!(workload.go(1000), 1000);
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("fifo");
+        mkfifo(&file, Mode::S_IRWXU).expect("a fifo");
+        let mut command = command(["snapshot", "--force", "-o"]);
+        let outlive = Outlive::start(command.arg(&file).arg(workload.pid().to_string()));
+        outlive.await_hearing();
+        outlive.signal(Signal::SIGINT);
+        let finished = outlive.finish().with_status(130);
+        assert!(finished.stderr.contains("there is nothing to report"), "{finished}");
+        assert_eq!(workload.go(10), 1010, "it goes on");
         workload.exit();
     });
 }

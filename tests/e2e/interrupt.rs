@@ -35,16 +35,6 @@ fn await_released(pid: u32) {
     assert!(await_condition(PATIENCE, is_released).is_some(), "{pid} has probes still");
 }
 
-/// The threads of a process that hear signals, and so all that it has to do about them, are there.
-fn await_hearing(outlive: &Outlive) {
-    let hears = || {
-        let threads = fs::read_dir(format!("/proc/{}/task", outlive.pid())).ok()?;
-        let name = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("comm"));
-        threads.flatten().any(|thread| name(thread).is_ok_and(|it| it == "signals\n")).then_some(())
-    };
-    assert!(await_condition(PATIENCE, hears).is_some(), "it does not hear signals");
-}
-
 /// A program with much code that waits for input: outlive's own. Ended when dropped.
 struct LargeProgram(Child);
 
@@ -153,7 +143,7 @@ fn a_file_that_is_read_is_left_at_once() {
     mkfifo(&input, Mode::S_IRWXU).unwrap();
     let mut command = command(["report", "-f", "html", "-o"]);
     let outlive = Outlive::start(command.arg(&file).arg(&input));
-    await_hearing(&outlive);
+    outlive.await_hearing();
     outlive.signal(Signal::SIGINT);
     let finished = outlive.finish().with_status(130);
     assert!(finished.stdout.is_empty(), "{finished}");

@@ -2,8 +2,9 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test ends by panicking")]
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::signal::Signal;
@@ -49,6 +50,33 @@ fn await_recording(outlive: &Outlive, pid: u32) {
 /// What another reader of SQLite files answers: Python's. Rows by lines, columns by `|`.
 fn query(file: &Path, sql: &str) -> String {
     python("print('\\n'.join('|'.join(map(str, row)) for row in ask()))", file, sql)
+}
+
+/// A program that has a transaction open: nobody else can write until it ends.
+struct OpenTransaction(Child);
+
+impl OpenTransaction {
+    fn begin(file: &Path) -> Self {
+        const SCRIPT: &str = "import sqlite3, sys\n\
+            connection = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)\n\
+            connection.execute('BEGIN IMMEDIATE')\n\
+            print('begun', flush=True)\n\
+            sys.stdin.read()";
+        let mut command = Command::new("python3");
+        command.args(["-c", SCRIPT]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut program = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(program.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "begun\n");
+        Self(program)
+    }
+}
+
+impl Drop for OpenTransaction {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 /// Runs a script that can `ask` the question.
@@ -228,4 +256,44 @@ fn a_full_disk_is_told_and_recording_goes_on_when_there_is_room() {
     assert_eq!(query(&file, "PRAGMA integrity_check"), "ok");
     assert!(number(&file, "SELECT sum(missed_before) FROM snapshots") > 0);
     report(&file, &[]).assert_exact(own);
+}
+
+#[test]
+fn a_last_snapshot_that_cannot_be_written_is_a_failure_that_is_told() {
+    let folder = Folder::new();
+    let file = folder.recording();
+    let mut workload = workload();
+    // No snapshot is due before the end.
+    let outlive = record(workload.pid(), &file, "1h");
+    workload.go();
+    let transaction = OpenTransaction::begin(&file);
+    let [what, why, remedy] = outlive.stop().error(1);
+    assert!(what.contains("cannot write the last snapshots") && what.contains(": 1 "), "{what}");
+    assert!(why.contains("locked") && remedy.contains("record to it again"), "{why}; {remedy}");
+    drop(transaction);
+    assert_eq!(query(&file, "PRAGMA integrity_check"), "ok");
+    outlive_tests::code::assert_unchanged(workload.pid());
+    assert!(workload.is_running());
+}
+
+#[test]
+fn a_recorder_that_waits_to_write_ends_when_it_is_asked_to_again() {
+    let folder = Folder::new();
+    let file = folder.recording();
+    let mut workload = workload();
+    let outlive = record(workload.pid(), &file, "50ms");
+    let own = workload.go();
+    await_more_snapshots(&file, snapshots(&file) + 1);
+    let transaction = OpenTransaction::begin(&file);
+    let written = snapshots(&file);
+    outlive.signal(Signal::SIGINT);
+    outlive.signal(Signal::SIGTERM);
+    let finished = outlive.finish().with_status(128 + Signal::SIGTERM as i32);
+    assert!(finished.stderr.contains("asked to a second time"), "{finished}");
+    outlive_tests::code::assert_unchanged(workload.pid());
+    drop(transaction);
+    assert_eq!(query(&file, "PRAGMA integrity_check"), "ok");
+    assert_eq!(snapshots(&file), written);
+    report(&file, &[]).assert_exact(own);
+    assert!(workload.is_running());
 }

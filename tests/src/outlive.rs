@@ -1,6 +1,7 @@
 //! A running `outlive`, and how it ended.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -110,6 +111,17 @@ impl Outlive {
         if let Err(missing) = found {
             panic!("{what:?} was not said: {missing:?}\n{}", self.so_far());
         }
+    }
+
+    /// Waits until the thread that hears signals, and so all that outlive has to do about them, is there.
+    pub fn await_hearing(&self) {
+        let hears = || {
+            let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).ok()?;
+            let name = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("comm"));
+            let is_it = |thread| name(thread).is_ok_and(|name| name == "signals\n");
+            threads.flatten().any(is_it).then_some(())
+        };
+        assert!(await_condition(PATIENCE, hears).is_some(), "it does not hear signals");
     }
 
     /// Its process.

@@ -17,6 +17,8 @@ use crate::{
 
 const UNIT: &str = "unit";
 const END_TO_END: &str = "e2e";
+/// All suites of Go programs.
+const GO: &str = "go";
 /// The suite that takes tools of its own.
 const SYMBOLS: &str = "symbols";
 /// The suite that takes viewers of other tools.
@@ -102,10 +104,13 @@ fn choose(names: &[String], known: &[String]) -> Result<Vec<String>> {
     for name in names {
         let meant: Vec<String> = match name.as_str() {
             END_TO_END => known.to_vec(),
+            GO => known.iter().filter(|suite| GOLANG.contains(&suite.as_str())).cloned().collect(),
             name if all().any(|suite| suite == name) => vec![name.to_owned()],
             _ => {
-                let remedy =
-                    format!("name some of: {END_TO_END} {}", all().collect::<Vec<_>>().join(" "));
+                let remedy = format!(
+                    "name some of: {END_TO_END} {GO} {}",
+                    all().collect::<Vec<_>>().join(" ")
+                );
                 return Err(failure(
                     &format!("there is no suite {name}"),
                     "no test target has that name",
@@ -242,6 +247,11 @@ mod tests {
         let known = strings(&["a", "b"]);
         assert_eq!(choose(&[], &known).expect("chosen"), ["unit", "a", "b"]);
         assert_eq!(choose(&strings(&["b", "e2e"]), &known).expect("chosen"), ["b", "a"]);
+        let known = strings(&["a", "golang", "pprof"]);
+        assert_eq!(
+            choose(&strings(&["pprof", "go"]), &known).expect("chosen"),
+            ["pprof", "golang"]
+        );
         assert!(choose(&strings(&["c"]), &known).is_err());
     }
 }

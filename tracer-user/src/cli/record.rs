@@ -49,7 +49,7 @@ pub(super) fn record(arguments: &Record, global: &Global) -> Result<Outcome, Fau
     let recorder = Recorder::open(&arguments.output)?;
     let shared = Rc::new(Shared {
         recorder: RefCell::new(recorder),
-        deadline: None,
+        deadline: options.duration.and_then(|time| Instant::now().checked_add(time)),
         is_ending: Cell::new(false),
         sessions: RefCell::default(),
         recorded: RefCell::new(pids),
@@ -57,15 +57,13 @@ pub(super) fn record(arguments: &Record, global: &Global) -> Result<Outcome, Fau
         options,
     });
     let runtime = runtime()?;
-    LocalSet::new().block_on(&runtime, record_all(shared, targets))?;
+    LocalSet::new().block_on(&runtime, record_all(Rc::clone(&shared), targets))?;
+    shared.recorder.borrow().finish()?;
     Ok(Outcome::Own(Status::Success))
 }
 
 /// Records each process until the user has enough. The first failure ends it all.
-async fn record_all(mut shared: Rc<Shared>, targets: Vec<Target>) -> Result<(), Fault> {
-    if let Some(shared) = Rc::get_mut(&mut shared) {
-        shared.deadline = shared.options.duration.and_then(|time| Instant::now().checked_add(time));
-    }
+async fn record_all(shared: Rc<Shared>, targets: Vec<Target>) -> Result<(), Fault> {
     let mut signals = Signals::hear()?.end_well();
     let mut tasks = JoinSet::new();
     for target in targets {

@@ -17,15 +17,21 @@ pub(super) struct Recorder {
     store: Store,
     /// Processes by PID: who they are, and their runs once the file has them.
     processes: BTreeMap<u32, (Traced, Option<Recorded>)>,
-    /// Snapshots that could not be written since the last one that was.
-    missed: u64,
+    missed: Option<Missed>,
+}
+
+/// Snapshots that could not be written since the last one that was.
+struct Missed {
+    count: u64,
+    /// What kept the last of them.
+    error: RecordingError,
 }
 
 impl Recorder {
     /// Opens the file, or makes it.
     pub(super) fn open(path: &Path) -> Result<Self, Fault> {
         let store = Store::open(path).map_err(|error| cannot_record(path, &error))?;
-        Ok(Self { path: path.to_owned(), store, processes: BTreeMap::new(), missed: 0 })
+        Ok(Self { path: path.to_owned(), store, processes: BTreeMap::new(), missed: None })
     }
 
     /// A process whose reports will come.
@@ -50,27 +56,38 @@ impl Recorder {
     ) -> Result<(), Fault> {
         let at_ms = at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
         match self.write(report, at_ms, has_ended) {
-            Ok(()) if self.missed > 0 => {
-                say(format_args!(
-                    "outlive: recording goes on; snapshots that could not be written: {}",
-                    self.missed
-                ));
-                self.missed = 0;
-            }
-            Ok(()) => {}
-            Err(RecordingError::Full | RecordingError::Database(_)) if self.missed > 0 => {
-                self.missed += 1;
+            Ok(()) => {
+                if let Some(missed) = self.missed.take() {
+                    say(format_args!(
+                        "outlive: recording goes on; snapshots that could not be written: {}",
+                        missed.count
+                    ));
+                }
             }
             Err(error @ (RecordingError::Full | RecordingError::Database(_))) => {
-                say(format_args!(
-                    "outlive: a snapshot could not be written to {}: {error}; recording goes on when that changes",
-                    self.path.display()
-                ));
-                self.missed = 1;
+                let before = self.missed.take().map_or(0, |missed| missed.count);
+                if before == 0 {
+                    say(format_args!(
+                        "outlive: a snapshot could not be written to {}: {error}; recording goes on when that changes",
+                        self.path.display()
+                    ));
+                }
+                self.missed = Some(Missed { count: before + 1, error });
             }
             Err(error) => return Err(cannot_record(&self.path, &error)),
         }
         Ok(())
+    }
+
+    /// When all is over. What the file cannot tell as missing before its next snapshot is a failure: there is no next one.
+    pub(super) fn finish(&self) -> Result<(), Fault> {
+        let Some(Missed { count, error }) = &self.missed else { return Ok(()) };
+        let what = format!(
+            "cannot write the last snapshots to {}: {count} are missing",
+            self.path.display()
+        );
+        let remedy = "what was written before is whole; make room, or end what keeps the file busy, and record to it again";
+        Err(Fault::new(Status::Failed, what, error.to_string(), remedy))
     }
 
     fn write(

@@ -348,9 +348,7 @@ fn go_not_followed(pid: Pid, refused: &NotFollowed) -> Fault {
     let (status, remedy) = match refused {
         NotFollowed::ProfilerOff => (
             Status::NoTarget,
-            format!(
-                "turn it on for as long as it is traced: outlive attach --enable-go-profiling {pid}"
-            ),
+            "turn it on for as long as it is traced: --enable-go-profiling".to_owned(),
         ),
         NotFollowed::NotAttached(fault) => (fault.status, fault.remedy.clone()),
         NotFollowed::NotGo | NotFollowed::Refused(_) => (
