@@ -3,8 +3,7 @@
 //! In: a site of a report. Out: its id, the same for the same site for as long as the file lives.
 
 use foldhash::HashMap;
-use rusqlite::types::Value;
-use rusqlite::{Connection, params, params_from_iter};
+use rusqlite::{Connection, params};
 
 use super::RecordingError;
 use crate::report::model::Site;
@@ -12,14 +11,14 @@ use crate::symbolise::Frame;
 
 /// A frame, its texts as ids of strings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct FrameRow {
-    function: i64,
-    file: Option<i64>,
-    line: Option<u32>,
-    module: Option<i64>,
-    build_id: Option<i64>,
-    address: i64,
-    inlined: bool,
+pub(super) struct FrameRow {
+    pub(super) function: i64,
+    pub(super) file: Option<i64>,
+    pub(super) line: Option<u32>,
+    pub(super) module: Option<i64>,
+    pub(super) build_id: Option<i64>,
+    pub(super) address: i64,
+    pub(super) inlined: bool,
 }
 
 /// What makes a site the same site.
@@ -48,8 +47,6 @@ pub(super) struct Dictionary {
 impl Dictionary {
     /// Reads what the file has.
     pub(super) fn load(connection: &Connection) -> Result<Self, RecordingError> {
-        let mut strings = connection.prepare("SELECT text, id FROM strings")?;
-        let strings = strings.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let mut stacks = connection.prepare("SELECT frames, id FROM stacks")?;
         let stacks =
             stacks.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
@@ -57,21 +54,6 @@ impl Dictionary {
             let (frames, id) = row?;
             Ok::<_, RecordingError>((frame_ids(&frames)?, id))
         });
-        let mut frames = connection.prepare(
-            "SELECT function, file, line, module, build_id, address, inlined, id FROM frames",
-        )?;
-        let frames = frames.query_map([], |row| {
-            let frame = FrameRow {
-                function: row.get(0)?,
-                file: row.get(1)?,
-                line: row.get(2)?,
-                module: row.get(3)?,
-                build_id: row.get(4)?,
-                address: row.get(5)?,
-                inlined: row.get(6)?,
-            };
-            Ok((frame, row.get(7)?))
-        })?;
         let mut sites = connection
             .prepare("SELECT series, kind, backing, type, stack_end, stack, twin, id FROM sites")?;
         let sites = sites.query_map([], |row| {
@@ -87,8 +69,8 @@ impl Dictionary {
             Ok((site, row.get(7)?))
         })?;
         Ok(Self {
-            strings: strings.collect::<Result<_, _>>()?,
-            frames: frames.collect::<Result<_, _>>()?,
+            strings: strings(connection)?,
+            frames: frames(connection)?,
             stacks: stacks.collect::<Result<_, _>>()?,
             sites: sites.collect::<Result<_, _>>()?,
         })
@@ -189,8 +171,39 @@ impl Dictionary {
     }
 }
 
+/// All texts, with their ids.
+pub(super) fn strings<C: FromIterator<(String, i64)>>(
+    connection: &Connection,
+) -> Result<C, RecordingError> {
+    let mut strings = connection.prepare("SELECT text, id FROM strings")?;
+    let strings = strings.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(strings.collect::<Result<_, _>>()?)
+}
+
+/// All frames, with their ids.
+pub(super) fn frames<C: FromIterator<(FrameRow, i64)>>(
+    connection: &Connection,
+) -> Result<C, RecordingError> {
+    let mut frames = connection.prepare(
+        "SELECT function, file, line, module, build_id, address, inlined, id FROM frames",
+    )?;
+    let frames = frames.query_map([], |row| {
+        let frame = FrameRow {
+            function: row.get(0)?,
+            file: row.get(1)?,
+            line: row.get(2)?,
+            module: row.get(3)?,
+            build_id: row.get(4)?,
+            address: row.get(5)?,
+            inlined: row.get(6)?,
+        };
+        Ok((frame, row.get(7)?))
+    })?;
+    Ok(frames.collect::<Result<_, _>>()?)
+}
+
 /// The frames of a stack, from the text that is kept of it.
-fn frame_ids(text: &str) -> Result<Vec<i64>, RecordingError> {
+pub(super) fn frame_ids(text: &str) -> Result<Vec<i64>, RecordingError> {
     serde_json::from_str(text).map_err(|_| RecordingError::Damaged("a stack is no list of frames"))
 }
 
@@ -201,62 +214,4 @@ fn add(
 ) -> Result<i64, RecordingError> {
     connection.prepare_cached(insert)?.execute(values)?;
     Ok(connection.last_insert_rowid())
-}
-
-/// The text with an id.
-pub(super) fn text(connection: &Connection, id: i64) -> Result<String, RecordingError> {
-    let mut statement = connection.prepare_cached("SELECT text FROM strings WHERE id = ?")?;
-    Ok(statement.query_row([id], |row| row.get(0))?)
-}
-
-/// A site without its numbers, as far as the file tells.
-pub(super) struct StoredSite {
-    pub(super) kind: String,
-    pub(super) backing: String,
-    pub(super) type_name: Option<String>,
-    pub(super) stack_end: String,
-    pub(super) frames: Vec<Frame>,
-}
-
-/// The site with an id.
-pub(super) fn site(connection: &Connection, id: i64) -> Result<StoredSite, RecordingError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT kind, backing, (SELECT text FROM strings WHERE id = sites.type), stack_end, frames \
-         FROM sites JOIN stacks ON stacks.id = sites.stack WHERE sites.id = ?",
-    )?;
-    let (stored, frames): (StoredSite, String) = statement.query_row([id], |row| {
-        let stored = StoredSite {
-            kind: row.get(0)?,
-            backing: row.get(1)?,
-            type_name: row.get(2)?,
-            stack_end: row.get(3)?,
-            frames: Vec::new(),
-        };
-        Ok((stored, row.get(4)?))
-    })?;
-    let frames = frame_ids(&frames)?
-        .into_iter()
-        .map(|id| frame(connection, id))
-        .collect::<Result<_, _>>()?;
-    Ok(StoredSite { frames, ..stored })
-}
-
-fn frame(connection: &Connection, id: i64) -> Result<Frame, RecordingError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT function.text, file.text, line, module.text, build.text, address, inlined FROM frames \
-         JOIN strings AS function ON function.id = function \
-         LEFT JOIN strings AS file ON file.id = file LEFT JOIN strings AS module ON module.id = module \
-         LEFT JOIN strings AS build ON build.id = build_id WHERE frames.id = ?",
-    )?;
-    Ok(statement.query_row(params_from_iter([Value::from(id)]), |row| {
-        Ok(Frame {
-            function: row.get(0)?,
-            file: row.get(1)?,
-            line: row.get(2)?,
-            module: row.get(3)?,
-            build_id: row.get(4)?,
-            offset: row.get::<_, i64>(5)? as u64,
-            inlined: row.get(6)?,
-        })
-    })?)
 }

@@ -17,6 +17,7 @@ mod segment;
 mod store;
 #[cfg(test)]
 mod store_test;
+mod stored;
 mod thinning;
 
 pub use error::RecordingError;

@@ -10,7 +10,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use super::codec::unpack;
 use super::columns::{NONE, REASON, RETAINED_BY, Row, VERDICT, fill};
 use super::segment::Segment;
-use super::{RecordingError, dictionary, schema};
+use super::stored::Stored;
+use super::{RecordingError, schema};
 use crate::report::model::{Report, Site};
 use crate::report::words;
 
@@ -136,7 +137,8 @@ impl Recording {
         let mut report: Report = serde_json::from_slice(&unpack(&report)?)
             .map_err(|_| RecordingError::Damaged("a report cannot be read"))?;
         let segment = self.segment(segment, moment.id)?;
-        let sites = segment.present().map(|(id, row)| Ok((self.site(id, row)?, id)));
+        let stored = Stored::read(&self.connection)?;
+        let sites = segment.present().map(|(id, row)| Ok((site(&stored, id, row)?, id)));
         let mut sites = sites.collect::<Result<Vec<_>, RecordingError>>()?;
         sites.sort_by_key(|(site, _)| {
             std::cmp::Reverse((site.kind == "allocation", site.live_bytes))
@@ -161,25 +163,26 @@ impl Recording {
         }
         Ok(segment)
     }
+}
 
-    fn site(&self, id: i64, row: &Row) -> Result<Site, RecordingError> {
-        let stored = dictionary::site(&self.connection, id)?;
-        let word = |text: &str| {
-            words::find(text).ok_or(RecordingError::Damaged("a word is none of the contract's"))
-        };
-        let text = |place: usize| dictionary::text(&self.connection, row[place]);
-        let mut site = Site {
-            kind: word(&stored.kind)?,
-            backing: (!stored.backing.is_empty()).then(|| word(&stored.backing)).transpose()?,
-            type_name: stored.type_name,
-            stack_end: word(&stored.stack_end)?,
-            frames: stored.frames,
-            verdict: word(&text(VERDICT)?)?,
-            verdict_reason: text(REASON)?,
-            retained_by: (row[RETAINED_BY] != NONE).then(|| text(RETAINED_BY)).transpose()?,
-            ..Site::default()
-        };
-        fill(&mut site, row);
-        Ok(site)
-    }
+/// A site, with its numbers.
+fn site(stored: &Stored<'_>, id: i64, row: &Row) -> Result<Site, RecordingError> {
+    let of_file = stored.site(id)?;
+    let word = |text: &str| {
+        words::find(text).ok_or(RecordingError::Damaged("a word is none of the contract's"))
+    };
+    let text = |place: usize| stored.text(row[place]);
+    let mut site = Site {
+        kind: word(&of_file.kind)?,
+        backing: (!of_file.backing.is_empty()).then(|| word(&of_file.backing)).transpose()?,
+        type_name: of_file.type_name,
+        stack_end: word(&of_file.stack_end)?,
+        frames: of_file.frames,
+        verdict: word(&text(VERDICT)?)?,
+        verdict_reason: text(REASON)?,
+        retained_by: (row[RETAINED_BY] != NONE).then(|| text(RETAINED_BY)).transpose()?,
+        ..Site::default()
+    };
+    fill(&mut site, row);
+    Ok(site)
 }
