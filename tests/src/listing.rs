@@ -72,38 +72,85 @@ impl Listing {
     }
 }
 
-/// The same as `go tool pprof` lists it.
-pub fn by_line_of_pprof(sample_type: &str, file: &Path) -> ByLine {
+/// What `go tool pprof` lists of a function in a file.
+#[derive(Default)]
+struct Routine {
+    /// As it sums up its lines: own, and with what they call.
+    sum: (u64, u64),
+    /// The first line that it prints.
+    first: Option<u64>,
+    lines: BTreeMap<u64, (u64, u64)>,
+}
+
+/// Asserts that `go tool pprof` lists the same bytes of one kind.
+///
+/// It prints a function from its first line on, of which a profile knows one though the initialisation of a package stands in many files.
+/// So there may be lines before that; those it has in its sums only.
+pub fn assert_same_in_pprof(ours: &ByLine, sample_type: &str, file: &Path) {
+    let routines = routines_of_pprof(sample_type, file);
+    assert!(!routines.is_empty(), "pprof lists nothing");
+    let mut sums = BTreeMap::new();
+    let mut printed = ByLine::new();
+    for ((function, file, line), (own, cumulative)) in ours {
+        let key = (function.clone(), file.clone());
+        let sum: &mut (u64, u64) = sums.entry(key.clone()).or_default();
+        *sum = (sum.0 + own, sum.1 + cumulative);
+        let first = routines.get(&key).and_then(|routine| routine.first);
+        if first.is_some_and(|first| *line >= first) {
+            printed.insert((function.clone(), file.clone(), *line), (*own, *cumulative));
+        }
+    }
+    let mut sums_of_pprof = BTreeMap::new();
+    let mut lines_of_pprof = ByLine::new();
+    for ((function, file), routine) in routines {
+        for (line, amounts) in routine.lines {
+            lines_of_pprof.insert((function.clone(), file.clone(), line), amounts);
+        }
+        sums_of_pprof.insert((function, file), routine.sum);
+    }
+    assert_eq!(printed, lines_of_pprof, "{sample_type}");
+    assert_eq!(sums, sums_of_pprof, "{sample_type}");
+}
+
+/// Those that have any, and whose source is found; by function and name of the file.
+fn routines_of_pprof(sample_type: &str, file: &Path) -> BTreeMap<(String, String), Routine> {
     let index = format!("-sample_index={sample_type}");
     // Else it takes names apart itself.
     let text = pprof(&["-list=.", "-unit=B", "-symbolize=none", &index], file);
-    let mut all = ByLine::new();
-    let mut routine = None;
-    for line in text.lines() {
-        if let Some(head) = line.strip_prefix("ROUTINE ======================== ") {
-            let (function, file) = head.rsplit_once(" in ").expect("a function in a file");
-            let name = file.rsplit('/').next().unwrap_or_default();
-            routine = Some((function.to_owned(), name.to_owned()));
-        }
-        let Some((function, file)) = &routine else { continue };
-        let Some((number, amounts)) = numbered(line).filter(|(_, amounts)| *amounts != (0, 0))
-        else {
+    let mut routines: BTreeMap<(String, String), Routine> = BTreeMap::new();
+    for part in text.split("ROUTINE ======================== ").skip(1) {
+        let mut lines = part.lines();
+        let head = lines.next().unwrap_or_default();
+        let (function, file) = head.rsplit_once(" in ").expect("a function in a file");
+        let name = file.rsplit('/').next().unwrap_or_default();
+        let sum = lines.next().and_then(amounts).expect("the sum of a function");
+        if sum == (0, 0) || lines.clone().any(|line| line.starts_with(" Error: ")) {
             continue;
-        };
-        all.insert((function.clone(), file.clone(), number), amounts);
+        }
+        let mut routine = Routine { sum, ..Routine::default() };
+        for (number, amounts) in lines.filter_map(numbered) {
+            routine.first.get_or_insert(number);
+            if amounts != (0, 0) {
+                routine.lines.insert(number, amounts);
+            }
+        }
+        routines.insert((function.to_owned(), name.to_owned()), routine);
     }
-    assert!(!all.is_empty(), "pprof lists nothing:\n{text}");
-    all
+    routines
 }
 
 /// `   1000B     1000B     12:    text`
 fn numbered(line: &str) -> Option<(u64, (u64, u64))> {
+    let number = line.split_whitespace().nth(2)?.split_once(':')?.0.parse().ok()?;
+    Some((number, amounts(line)?))
+}
+
+/// The two that a line begins with.
+fn amounts(line: &str) -> Option<(u64, u64)> {
     let mut parts = line.split_whitespace();
     let mut amount = || match parts.next()? {
         "." => Some(0),
         amount => amount.trim_end_matches('B').parse().ok(),
     };
-    let amounts = (amount()?, amount()?);
-    let number = parts.next()?.split_once(':')?.0.parse().ok()?;
-    Some((number, amounts))
+    Some((amount()?, amount()?))
 }
